@@ -1,0 +1,31 @@
+"""Every name that hotreload makes up, in one place.
+
+The suffixes have the form that demanglers know from compiler clones, so that a
+backtrace shows ``draw(Canvas&) [clone .hr_body]``.
+"""
+from __future__ import annotations
+
+from urllib.parse import quote
+
+BODY_SUFFIX = ".hr_body"      # the function's code, behind its stub
+SLOT_SUFFIX = ".hr_slot"      # the pointer its stub jumps through
+LOCAL_SEPARATOR = "~"         # NAME~OBJECT: a file-local symbol made unique in the image
+
+SLOT_SECTION = ".data.rel.ro.hr_slot"   # falls into RELRO with every default linker script
+MAP_SECTION = ".hotreload.map"          # object maps, not allocated, concatenated by the linker
+PAYLOAD_SECTION = ".hotreload.payload"  # payload header and tables, see runtime/hotreload_abi.h
+PAYLOAD_SYMBOL = "hr_payload"           # e_entry of a payload: address of its header
+NOTE_OWNER = b"hotreload\0"             # PT_NOTE by which an agent finds instrumented images
+
+
+def object_name(path: str) -> str:
+    """The identity of an object: its build-relative path, safe inside a symbol name.
+
+    Linkers read ``@`` as a symbol version, and tools split listings at white space.
+    """
+    return quote(path, safe="/._-+=,()[]{}!#$&*^")
+
+
+def unique_local(symbol: str, obj: str) -> str:
+    """The image-wide unique name of file-local `symbol` of object `obj`."""
+    return f"{symbol}{LOCAL_SEPARATOR}{obj}"

@@ -1,0 +1,96 @@
+/* The wall between the process and the tool: everything that both sides must agree on.
+ * Python reads this layout in hotreload_tool/abi.py; tests/unit/test_abi.py holds the two equal.
+ * All integers are little-endian. Bump HR_ABI when anything here changes meaning. */
+#ifndef HOTRELOAD_ABI_H
+#define HOTRELOAD_ABI_H
+
+#include <stdint.h>
+
+#define HR_ABI 1
+
+/* ---- payload: what a bundle brings into one image -------------------------------------------
+ * A payload is an ELF shared object linked at arena addresses, relative to the image it patches.
+ * Its e_entry is the (image-relative) address of its hr_payload. Pointers in the tables are
+ * ordinary relocated pointers: absolute once the agent has added the image's load bias. */
+#define HR_PAYLOAD_MAGIC 0x31444c5059415052u /* "RPAYPLD1" */
+#define HR_ID_SIZE 32
+#define HR_BUILD_ID_MAX 32
+
+struct hr_redirect {     /* one changed function */
+  uint64_t slot;         /* pointer to the slot its stub jumps through */
+  uint64_t old_target;   /* what the slot must hold before */
+  uint64_t new_target;   /* what it holds after: an address inside this payload */
+};
+
+enum hr_update_flags {
+  HR_UPDATE_CONSTANT = 1, /* must hold the old content, takes the new */
+  HR_UPDATE_MERGE = 2,    /* takes the new content if it still holds the old, else is kept */
+};
+
+struct hr_update {       /* bytes of an existing object that take new content in place */
+  uint64_t address;      /* pointer to the first byte */
+  uint64_t old_content;  /* pointer to `size` bytes inside this payload */
+  uint64_t new_content;  /* pointer to `size` bytes inside this payload */
+  uint64_t size;
+  uint64_t flags;
+};
+
+struct hr_payload {
+  uint64_t magic;
+  uint32_t abi;               /* HR_ABI of the tool that made it */
+  uint32_t size;              /* sizeof(struct hr_payload) */
+  uint64_t generation;        /* 1 for the first patch of an image */
+  uint8_t id[HR_ID_SIZE];     /* names this payload */
+  uint8_t parent[HR_ID_SIZE]; /* id of generation - 1; zeros for generation 1 */
+  uint8_t build_id[HR_BUILD_ID_MAX]; /* of the image, zero-padded */
+  uint32_t build_id_size;
+  uint32_t flags;             /* 0 */
+  uint64_t redirects, n_redirects;     /* pointer to, count of struct hr_redirect */
+  uint64_t updates, n_updates;         /* pointer to, count of struct hr_update */
+  uint64_t eh_frame, eh_frame_size;    /* zero-terminated .eh_frame; 0, 0 if none */
+  uint64_t tls_modules, n_tls_modules; /* pointer to, count of pointers to words that take the image's TLS module id */
+  uint64_t init_array, n_init_array;   /* constructors of new objects; 0, 0 in this version */
+};
+
+/* ---- image note: how an agent finds instrumented images --------------------------------------
+ * PT_NOTE with owner "hotreload", type HR_NOTE_IMAGE; its descriptor is one int64: the distance
+ * from the descriptor's own address to the image's struct hr_image. */
+#define HR_NOTE_IMAGE 1
+
+/* ---- requests over the socket ------------------------------------------------------------------
+ * SOCK_STREAM in the runtime directory, file PID.sock. A request is one struct hr_request, sent with
+ * n_payloads read-only descriptors (SCM_RIGHTS) of payload files; all of them take effect or none.
+ * The answer is one struct hr_reply and `length` bytes of JSON. */
+#define HR_REQUEST_MAGIC 0x31515248u /* "HRQ1" */
+#define HR_REPLY_MAGIC 0x31505248u   /* "HRP1" */
+#define HR_MAX_PAYLOADS 16
+
+enum hr_op { HR_OP_STATUS = 1, HR_OP_APPLY = 2, HR_OP_REVERT = 3 };
+enum hr_when { HR_WHEN_NOW = 0, HR_WHEN_QUIESCENT = 1, HR_WHEN_SAFEPOINT = 2 };
+enum hr_request_flags { HR_DRY_RUN = 1 };
+
+struct hr_request {
+  uint32_t magic;
+  uint16_t abi;
+  uint16_t op;
+  uint32_t flags;
+  uint32_t when;
+  uint32_t timeout_ms;
+  uint32_t n_payloads;
+  uint8_t reserved[40]; /* zeros */
+};
+
+struct hr_reply {
+  uint32_t magic;
+  uint16_t abi;
+  uint16_t code;   /* enum hr_code */
+  uint32_t length; /* bytes of JSON that follow */
+};
+
+enum hr_code {
+#define HR_CODE(name, number, exit_code, text) HR_##name = number,
+#include "hr_codes.def"
+#undef HR_CODE
+};
+
+#endif
