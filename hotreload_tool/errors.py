@@ -1,0 +1,48 @@
+"""What can go wrong, as people and exit codes see it.
+
+Every error of the tool derives from `HotreloadError`; its `exit_code` is the one of
+the command line.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class HotreloadError(Exception):
+    """Base of all errors; the message says what, where, why and what to do."""
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason why a patch cannot be made."""
+    code: str      # stable, for scripts: "data-size", "type-layout", …
+    object: str    # name of the object file (names.object_name), "" for the whole image
+    name: str      # the function, object, type or section concerned, "" for the whole object file
+    reason: str    # what is in the way
+    advice: str    # what to do instead
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.object, self.name) if part)
+        return f"{where}: {self.reason}; {self.advice}" if where else f"{self.reason}; {self.advice}"
+
+
+class Refused(HotreloadError):
+    """A patch that cannot be made; nothing was changed. Carries all reasons, not the first."""
+    exit_code = 1
+
+    def __init__(self, refusals: Iterable[Refusal]) -> None:
+        self.refusals = list(refusals)
+        super().__init__("\n".join(str(r) for r in self.refusals) or "refused")
+
+
+class Damaged(HotreloadError):
+    """A file is not what it claims to be: truncated, altered, of another version."""
+    exit_code = 5
+
+    def __init__(self, file: object, where: str, why: str) -> None:
+        self.file = str(file)
+        self.where = where
+        self.why = why
+        super().__init__(f"{self.file}: {where}: {why}" if where else f"{self.file}: {why}")
