@@ -240,7 +240,7 @@ def test_against_pyelftools(name: str, flags: list[str], tmp_path: Path) -> None
     relocs = [(r["r_offset"], r["r_info_type"], r["r_info_sym"], r["r_addend"]) for r in table.iter_relocations()]
     fdes = parse(section.data(), relocs)
     entries = list(elf.get_dwarf_info(relocate_dwarf_sections=False).EH_CFI_entries())
-    oracle = [e for e in entries if isinstance(e, FDE)]
+    oracle: list[Any] = [e for e in entries if isinstance(e, FDE)]
     assert [(f.offset, f.size, f.pc_range, f.cie_offset) for f in fdes] == \
         [(e.offset, e["length"] + 4, e["address_range"], e.cie.offset) for e in oracle]
     assert {f.cie.augmentation.encode() for f in fdes} <= {e["augmentation"] for e in entries if isinstance(e, CIE)}
