@@ -1,0 +1,321 @@
+"""What people and scripts are told. Short, and never more than is known.
+
+Everything here turns documents (plain dictionaries, as `--json` prints them) into lines of text; nothing here asks
+a process or reads a file. `show` is the only function that writes.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from .demangle import readable
+from .errors import Refused
+
+Document = dict[str, Any]
+
+_SHOWN_NAMES = 8      # of a longer list, this many names and a count
+_SHORT_ID = 12        # hex digits of a build-id in running text; `--json` has all of them
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line for people. `style` is a style of rich, used on terminals only."""
+    text: str
+    style: str = ""
+
+
+@dataclass
+class Result:
+    """What a command came to: `document` for `--json`, `lines` for standard output, `problems` for standard error."""
+    document: Document
+    lines: list[Line] = field(default_factory=list)
+    problems: list[Line] = field(default_factory=list)
+    exit_code: int = 0
+
+
+def show(result: Result, as_json: bool, out: TextIO | None = None, err: TextIO | None = None) -> None:
+    """Print `result`: its lines, or with `as_json` exactly one JSON document. Problems go to `err` either way."""
+    out, err = out or sys.stdout, err or sys.stderr
+    if as_json:
+        print(json.dumps(result.document, indent=2, sort_keys=True), file=out)
+    else:
+        _print(result.lines, out)
+    _print(result.problems, err)
+
+
+def _print(lines: Sequence[Line], stream: TextIO) -> None:
+    if not lines or not stream.isatty():
+        for line in lines:
+            print(line.text, file=stream)
+        return
+    from rich.console import Console  # only now: importing it costs more than all the rest of `hotpatch ps`
+
+    console = Console(file=stream, highlight=False)
+    for line in lines:
+        console.print(line.text, style=line.style or None, markup=False, soft_wrap=True)
+
+
+# ---- failures --------------------------------------------------------------------------------------------------
+
+
+def failure(error: Exception) -> Result:
+    """An error as a result, with the exit code it stands for."""
+    document = failure_document(error)
+    return Result(document, problems=_failure_lines(error, document), exit_code=document["exit_code"])
+
+
+def failure_document(error: Exception) -> Document:
+    """`error` as `{"error", "message", "exit_code"}` and, where known, `detail` and `refusals`."""
+    document: Document = {"error": _code_name(error), "message": str(getattr(error, "message", error)),
+                          "exit_code": int(getattr(error, "exit_code", 1))}
+    detail = getattr(error, "detail", "")
+    if detail:
+        document["detail"] = str(detail)
+    if isinstance(error, Refused):
+        document["refusals"] = [vars(r) for r in error.refusals]
+    return document
+
+
+def _code_name(error: Exception) -> str:
+    code = getattr(error, "code", None)
+    return str(getattr(code, "name", code) or type(error).__name__.upper())
+
+
+def _failure_lines(error: Exception, document: Document) -> list[Line]:
+    if isinstance(error, Refused):
+        return [Line("refused, nothing changed:", "bold red"), *(Line(f"  {r}") for r in error.refusals)]
+    detail = document.get("detail", "")
+    said = document["message"]
+    return [Line(f"hotpatch: {said}: {detail}" if detail and detail not in said else f"hotpatch: {said}", "bold red")]
+
+
+# ---- apply -----------------------------------------------------------------------------------------------------
+
+
+def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds: float) -> Document:
+    """One entry of `apply --json`: what the agent of `pid` answered about one image, with the bundle's names.
+
+    `seconds` is the whole exchange as the tool saw it; `pause_us` and `threads_stopped` are the agent's.
+    `frames_in_old_code` is None where no stack was examined.
+    """
+    build_id = manifest_image["build_id"]
+    live = next((i for i in answer.get("images", []) if i.get("build_id") == build_id), {})
+    data = manifest_image["data"]
+    return {
+        "pid": pid, "build_id": build_id, "generation": live.get("generation", manifest_image["generation"]),
+        "dry_run": bool(answer.get("dry_run", False)), "already": bool(live.get("already", False)),
+        "functions_changed": len(manifest_image["changed"]), "functions_live": live.get("functions_live"),
+        "changed": [f["name"] for f in manifest_image["changed"]],
+        "added": [f["name"] for f in manifest_image["added"]],
+        "removed": [f["name"] for f in manifest_image["removed"]],
+        "data_added": [d["name"] for d in data["added"]], "data_updated": [d["name"] for d in data["updated"]],
+        "updates_applied": live.get("updates_applied", 0), "updates_kept": live.get("updates_kept", 0),
+        "notes": list(manifest_image.get("notes", [])),
+        "frames_in_old_code": answer.get("frames_in_old_code"), "threads_stopped": answer.get("threads_stopped"),
+        "pause_us": answer.get("pause_us"), "commit_us": answer.get("commit_us"), "seconds": round(seconds, 6),
+    }
+
+
+def is_whole(outcome: Document) -> bool:
+    """Whether every function that the patch changes was read back as live (in a dry run nothing is)."""
+    return bool(outcome["dry_run"]) or outcome["functions_live"] == outcome["functions_changed"]
+
+
+def is_empty(outcome: Document) -> bool:
+    """Whether the patch changes nothing at all."""
+    return not any(outcome[k] for k in ("functions_changed", "added", "removed", "data_added", "data_updated"))
+
+
+def applied(program: str, outcomes: Sequence[Document], failures: Sequence[tuple[int, Exception]] = ()) -> Result:
+    """The result of an apply: `outcomes` of `image_outcome`, `failures` as (pid, error).
+
+    The document repeats the first outcome at the top level, so that the usual case, one process with one image, reads
+    without indexing. The exit code is that of the first failure.
+    """
+    document: Document = {**(outcomes[0] if outcomes else {}), "program": program, "outcomes": list(outcomes)}
+    document["failures"] = [{"pid": pid, **failure_document(error)} for pid, error in failures]
+    lines = [line for outcome in outcomes for line in outcome_lines(program, outcome)]
+    problems = [line for outcome in outcomes if not is_whole(outcome) for line in _not_whole(outcome)]
+    code = 0 if all(is_whole(o) for o in outcomes) else 1
+    for pid, error in failures:
+        failed = failure(error)
+        problems.append(Line(f"{program} (pid {pid}): nothing changed in this process", "bold red"))
+        problems += failed.problems
+        code = code or failed.exit_code
+    if failures and not outcomes:
+        document.update(document["failures"][0])
+    return Result(document, lines, problems, code)
+
+
+def outcome_lines(program: str, outcome: Document) -> list[Line]:
+    """What one process was told about one image."""
+    head = f"{program} (pid {outcome['pid']})"
+    if is_empty(outcome):
+        return [Line(f"{head}: nothing changed", "bold")]
+    if outcome["dry_run"]:
+        return [Line(f"{head}: would take generation {outcome['generation']}; nothing was changed", "bold"),
+                *_what_changes(outcome, "would change")]
+    n, live = outcome["functions_changed"], outcome["functions_live"]
+    if outcome["already"]:
+        said = f"generation {outcome['generation']} was there already, {live} of {n} functions live"
+    else:
+        said = f"{plural(n, 'function')} changed, {live} live, generation {outcome['generation']}"
+    style = "bold green" if is_whole(outcome) else "bold"
+    return [Line(f"{head}: {said}", style), *_what_changes(outcome, "changed"), *_updates(outcome),
+            *_notes(outcome), *_old_code(outcome), *_times(outcome)]
+
+
+def _what_changes(outcome: Document, verb: str) -> list[Line]:
+    rows = [(verb, outcome["changed"]), ("new", outcome["added"]), ("no longer called", outcome["removed"]),
+            ("new data", outcome["data_added"])]
+    return [Line(f"  {label}: {names(which)}") for label, which in rows if which]
+
+
+def _updates(outcome: Document) -> list[Line]:
+    applied_n, kept = outcome["updates_applied"], outcome["updates_kept"]
+    lines = []
+    if outcome["data_updated"]:
+        lines.append(Line(f"  data with new content: {names(outcome['data_updated'])}; "
+                          f"{plural(applied_n, 'place')} took it"))
+    if kept:
+        lines.append(Line(f"  kept: {plural(kept, 'place')} no longer held the old initialiser, so the live value stays"))
+    return lines
+
+
+def _notes(outcome: Document) -> list[Line]:
+    return [Line(f"  {note}") for note in outcome["notes"]]
+
+
+def _old_code(outcome: Document) -> list[Line]:
+    if not outcome["functions_changed"]:
+        return []
+    frames = outcome["frames_in_old_code"]
+    if frames is None:
+        return [Line("  old code: calls that were under way finish in it (stacks were not examined)", "dim")]
+    if frames:
+        return [Line(f"  old code: {plural(frames, 'call')} still under way will finish in it", "yellow")]
+    return [Line("  old code: no call is left in it", "dim")]
+
+
+def _times(outcome: Document) -> list[Line]:
+    took = f"  took {duration(outcome['seconds'] * 1e6)}"
+    stopped = outcome["threads_stopped"]
+    if stopped is None:
+        return [Line(took, "dim")]
+    if not stopped:
+        return [Line(f"{took}; no thread was stopped", "dim")]
+    return [Line(f"{took}; {plural(stopped, 'thread')} stopped for {duration(outcome['pause_us'] or 0)}", "dim")]
+
+
+def _not_whole(outcome: Document) -> list[Line]:
+    live = outcome["functions_live"]
+    read = "the process did not say what is live" if live is None else f"only {live} read back as live"
+    return [Line(f"pid {outcome['pid']}: {plural(outcome['functions_changed'], 'function')} changed, but {read}; "
+                 "restart the program to be sure of what runs", "bold red")]
+
+
+# ---- ps, status ------------------------------------------------------------------------------------------------
+
+
+def processes(found: Sequence[Document], silent: Sequence[Document] = ()) -> Result:
+    """`ps`: `found` are agents' status documents, `silent` are {"pid", "error", "message", …} of those without answer."""
+    rows = [("PID", "GENERATION", "BUILD-ID", "PROGRAM")]
+    for status in found:
+        images = status["images"] or [{}]
+        rows += [(str(status["pid"]), str(i.get("generation", "-")), i.get("build_id", "-")[:_SHORT_ID],
+                  i.get("path") or status["executable"]) for i in images]
+    lines = columns(rows) if found else [Line("no running process of yours has an agent")]
+    problems = [Line(f"pid {s['pid']}: {s['message']}", "yellow") for s in silent]
+    return Result({"processes": list(found), "silent": list(silent)}, lines, problems)
+
+
+def status_of(status: Document) -> Result:
+    """`status`: one agent's status document."""
+    mode = {"thread": "its own thread", "poll": "the program's polling"}.get(status["mode"], status["mode"])
+    lines = [Line(f"{status['executable']} (pid {status['pid']}): served by {mode}", "bold")]
+    for image in status["images"]:
+        lines += _image_lines(image)
+    return Result(status, lines)
+
+
+def _image_lines(image: Document) -> list[Line]:
+    arena = image["arena"]
+    generation = image["generation"]
+    live = f"generation {generation}" if generation else "as it was built"
+    lines = [Line(f"  {image['path']} ({image['kind']}): {live}"), Line(f"    build-id {image['build_id']}", "dim")]
+    if arena["size"]:
+        used = max(0, arena["used_end"] - arena["address"])
+        lines.append(Line(f"    room for patches: {size(used)} of {size(arena['size'])} used", "dim"))
+    return lines
+
+
+# ---- inspect, diff ---------------------------------------------------------------------------------------------
+
+
+def bundle(path: str, manifest: Document) -> Result:
+    """`inspect`: the manifest is the document."""
+    lines = [Line(f"{path}: {manifest['program']}, made {manifest['created']} by hotreload {manifest['tool']}", "bold")]
+    for image in manifest["images"]:
+        lines += _manifest_lines(image)
+    return Result(manifest, lines)
+
+
+def _manifest_lines(image: Document) -> list[Line]:
+    start, end = image["arena"]
+    follows = "the image as built" if image["generation"] == 1 else f"generation {image['generation'] - 1}"
+    data = image["data"]
+    rows = [("changed", image["changed"]), ("new", image["added"]), ("removed", image["removed"]),
+            ("new data", data["added"]), ("data with new content", data["updated"]),
+            ("data in the padding of", data.get("bound", []))]
+    return [Line(f"  generation {image['generation']} of {image['kind']} {image['build_id']}, after {follows}"),
+            *(Line(f"    {label}: {names([w['name'] for w in which])}") for label, which in rows if which),
+            Line(f"    payload: {size(image['payload']['size'])} at {start:#x}..{end:#x}", "dim"),
+            *(Line(f"    {note}") for note in image.get("notes", []))]
+
+
+def differences(document: Document) -> Result:
+    """`diff`: `document` has lists of names under `changed`, `added`, `removed` and `data`."""
+    rows = [("changed", "changed"), ("added", "new"), ("removed", "removed"), ("data", "data")]
+    lines = [Line(f"{label}: {name}") for key, label in rows for name in readable(document[key])]
+    return Result(document, lines or [Line("nothing changed")])
+
+
+# ---- words -----------------------------------------------------------------------------------------------------
+
+
+def names(which: Iterable[str]) -> str:
+    """A list of names for people: all if few, else the first ones and how many more."""
+    listed = list(which)
+    more = len(listed) - _SHOWN_NAMES
+    return ", ".join(readable(listed[:_SHOWN_NAMES])) + (f" and {more} more" if more > 0 else "")
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def duration(microseconds: float) -> str:
+    """Microseconds in the unit a reader wants: "350 µs", "3.1 ms", "1.25 s"."""
+    if microseconds < 1000:
+        return f"{microseconds:.0f} µs"
+    return f"{microseconds / 1000:.1f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
+
+
+def size(n: int) -> str:
+    """Bytes in binary units: "512 bytes", "12.3 KiB", "64 MiB"."""
+    if n < 1024:
+        return plural(n, "byte")
+    for unit, scale in (("KiB", 1 << 10), ("MiB", 1 << 20)):
+        if n < scale << 10:
+            return f"{n / scale:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{n / (1 << 30):.1f}".removesuffix(".0") + " GiB"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[Line]:
+    """Rows as aligned columns, the first one a heading; the last column is not padded."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    texts = ["  ".join([*(c.ljust(w) for c, w in zip(row[:-1], widths)), row[-1]]) for row in rows]
+    return [Line(texts[0], "bold"), *(Line(t) for t in texts[1:])]
