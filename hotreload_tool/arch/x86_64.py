@@ -1,0 +1,146 @@
+"""x86-64 as tables.
+
+Relocation numbers and meanings: System V psABI for AMD64, version 1.0, §4.4 (table 4.9) and §B.2 for the
+GOTPCRELX kinds. Registers in unwind tables: §3.6.2, figure 3.36. Property notes: Linux extensions to gABI.
+"""
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+EM = 62
+NAME = "x86_64"
+PAGE = 4096                     # granularity of mapping; payload segments are aligned to it
+
+# ---- relocations --------------------------------------------------------------------------------
+R_NONE, R_64, R_PC32, R_PLT32, R_GOTPCREL, R_32, R_32S = 0, 1, 2, 4, 9, 10, 11
+R_RELATIVE = 8
+R_PC64, R_GOTOFF64 = 24, 25
+R_DTPOFF64, R_TLSGD, R_TLSLD, R_DTPOFF32, R_GOTTPOFF, R_TPOFF32, R_TPOFF64 = 17, 19, 20, 21, 22, 23, 18
+R_GOTPC32_TLSDESC, R_TLSDESC_CALL = 34, 35
+R_GOTPCRELX, R_REX_GOTPCRELX, R_PLTOFF64 = 41, 42, 31
+
+ABSOLUTE = frozenset({R_64, R_32, R_32S})                 # S + A
+ABSOLUTE_POINTER = R_64                                    # what a slot holds
+ABSOLUTE_32 = frozenset({R_32, R_32S})                    # fit no position-independent payload
+PC_RELATIVE = frozenset({R_PC32, R_PLT32, R_PC64})        # S + A - P
+PC32, CALL32 = R_PC32, R_PLT32
+GOT = frozenset({R_GOTPCREL, R_GOTPCRELX, R_REX_GOTPCRELX})   # address of the symbol's GOT entry - P
+BASE_RELATIVE = frozenset({R_GOTOFF64, R_PLTOFF64})       # large code model: relative to the GOT
+ADDRESS = ABSOLUTE | PC_RELATIVE | GOT | BASE_RELATIVE    # all that yield a symbol's address one way or another
+TLS_LOCAL_EXEC, TLS_LOCAL_EXEC_64 = R_TPOFF32, R_TPOFF64  # offset from the thread pointer, in the code
+TLS_INITIAL_EXEC = R_GOTTPOFF                             # PC-relative address of a word with that offset
+TLS_GENERAL, TLS_LOCAL_DYNAMIC = R_TLSGD, R_TLSLD         # PC-relative address of (module, offset)
+TLS_OFFSET = {R_DTPOFF32: 4, R_DTPOFF64: 8}               # offset in the module's block; width in bytes
+TLS_DESCRIPTOR = frozenset({R_GOTPC32_TLSDESC, R_TLSDESC_CALL})
+PC_BIAS = 4                                               # a PC-relative field usually ends its instruction
+
+_WIDE = frozenset({R_64, R_PC64, R_GOTOFF64, R_PLTOFF64, R_DTPOFF64, R_TPOFF64, 16, 27, 28, 29, 30, 33})
+_NARROW = {12: 2, 13: 2, 14: 1, 15: 1, R_NONE: 0, R_TLSDESC_CALL: 0}
+
+
+def width(type: int) -> int:
+    """Bytes of the field that a relocation of this type fills."""
+    return 8 if type in _WIDE else _NARROW.get(type, 4)
+
+
+def tls_offset(value: int, memsz: int, align: int) -> int:
+    """Thread-pointer offset of byte `value` of the executable's TLS block (psABI §3.4.6, TLS variant II)."""
+    return value - (memsz + (-memsz % max(align, 1)))
+
+
+# ---- stubs --------------------------------------------------------------------------------------
+STUB_ALIGN = 8
+_JMP_SLOT = b"\xff\x25"                        # jmp *disp32(%rip)
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"
+_NOTRACK = b"\x3e"                             # a static function's body may lack endbr64
+
+
+class Stub(NamedTuple):
+    code: bytes
+    slot_field: int       # offset of the 4-byte PC-relative field that takes the slot's address
+
+
+def stub(branch_protection: bool) -> Stub:
+    """The code that jumps to where the slot points, keeping every register."""
+    head = _ENDBR64 + _NOTRACK if branch_protection else b""
+    code = head + _JMP_SLOT + b"\0\0\0\0"
+    return Stub(code + b"\xcc" * (-len(code) % STUB_ALIGN), len(head) + len(_JMP_SLOT))
+
+
+UNWIND_STUB = {"return_column": 16, "stack_pointer": 7, "cfa_offset": 8, "code_align": 1, "data_align": -8}
+
+_NOTE_GNU_PROPERTY, _FEATURE_1_AND, _IBT = 5, 0xc0000002, 1
+
+
+def has_branch_protection(note: bytes) -> bool:
+    """Whether a `.note.gnu.property` section marks the object for indirect-branch tracking."""
+    at = 0
+    while at + 16 <= len(note):
+        namesz, descsz, kind = struct.unpack_from("<III", note, at)
+        desc = at + 12 + namesz + (-namesz % 4)
+        if kind == _NOTE_GNU_PROPERTY and _and_feature(note[desc:desc + descsz]) & _IBT:
+            return True
+        at = desc + descsz + (-descsz % 8)
+    return False
+
+
+def _and_feature(desc: bytes) -> int:
+    at = 0
+    while at + 8 <= len(desc):
+        kind, size = struct.unpack_from("<II", desc, at)
+        if kind == _FEATURE_1_AND and size == 4 and at + 12 <= len(desc):
+            return int(struct.unpack_from("<I", desc, at + 8)[0])
+        at += 8 + size + (-size % 8)
+    return 0
+
+
+# ---- code that refers to its own section without a relocation -----------------------------------
+_DIRECT = re.compile(rb"(?=(\xe8)|(\xe9|\x0f[\x80-\x8f])|([\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d])"
+                     rb"|(\xeb|[\x70-\x7f]))", re.DOTALL)
+
+
+class DirectReference(NamedTuple):
+    kind: str             # "call" | "jump" | "short" | "address"
+    instruction: int      # offset of the first byte
+    field: int            # offset of the displacement
+    target: int           # offset it reaches
+
+
+def direct_references(code: bytes, targets: frozenset[int], jumps: bool) -> Iterator[DirectReference]:
+    """Byte patterns that *may* be instructions reaching one of `targets`; confirm with `instructions`.
+
+    `jumps`: look for jumps as well as for calls and addresses.
+    """
+    size = len(code)
+    for match in _DIRECT.finditer(code):
+        call, jump, lea, short = match.groups()
+        at = match.start()
+        if short is not None:
+            if jumps and at + 2 <= size and (target := at + 2 + struct.unpack_from("<b", code, at + 1)[0]) in targets:
+                yield DirectReference("short", at, at + 1, target)
+            continue
+        if jump is not None and not jumps:
+            continue
+        opcode = call or jump or lea
+        field = at + len(opcode)
+        if field + 4 > size:
+            continue
+        target = field + 4 + struct.unpack_from("<i", code, field)[0]
+        if target in targets:
+            yield DirectReference("call" if call else "jump" if jump else "address", at, field, target)
+
+
+def instructions(code: bytes) -> Iterable[tuple[int, int]]:
+    """(offset, size) of each instruction, decoded from the start; ends where decoding fails."""
+    import capstone
+
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    return ((at, size) for at, size, _, _ in engine.disasm_lite(code, 0))
+
+
+def is_jump(code: bytes, field: int) -> bool:
+    """Whether the 4-byte field at `field` is the displacement of a jump (not of a call)."""
+    return code[field - 1:field] == b"\xe9" or (field >= 2 and code[field - 2] == 0x0f and code[field - 1] & 0xf0 == 0x80)

@@ -1,0 +1,384 @@
+"""Instrumentation: a compiled object becomes one whose functions and data keep their addresses for ever.
+
+Every function gets a stub and a slot, every file-local function and object a unique name, every named object room to
+grow, and the object a map of itself. What is not named here keeps its bytes. Formats: docs/formats.md.
+"""
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+from . import arch, elf, names, unwind
+from .digest import Digester
+from .elf import Elf, Rela, Section, Symbol
+from .errors import Refusal, Refused
+from .objectmap import DataEntry, FunctionEntry, MapError, ObjectMap, SpecialEntry, unpack_all
+from .survey import Part, Survey, is_linker_array, is_retargeted, survey
+
+_BINDINGS = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
+_GAP = 16       # bytes between functions that alignment explains
+
+
+@dataclass(frozen=True)
+class Options:
+    pad: int = 32                  # least number of bytes a named object may grow by
+    stubs: str = "plt"
+    headers: str | None = None     # digest of the included files, where the build tells
+
+
+def instrument_file(path: str | os.PathLike[str], *, object_name: str, options: Options = Options()) -> ObjectMap:
+    """Instrument the object at `path` in place, atomically. Raises Refused, and then the file is as it was."""
+    with open(path, "rb") as file:
+        data = file.read()
+    out, described = instrument(data, object_name, options, os.fspath(path))
+    folder, base = os.path.split(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(prefix=f".{base}.", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(out)
+        os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return described
+
+
+def instrument(data: bytes, object_name: str, options: Options = Options(), where: str = "object") -> tuple[bytes, ObjectMap]:
+    """The instrumented object and its map. Raises Refused with every reason it finds."""
+    obj = _open(data, object_name, where)
+    cpu = _supported(obj, object_name, options)
+    try:
+        found = survey(obj, cpu, object_name)
+        direct = _relocate_direct_references(found)
+        described = describe(found, direct, options)
+        stubs = _add_stubs(found)
+        _retarget(found, stubs, _name_local_data(found))
+        _pad(found, described, options.pad)
+    except (elf.ElfError, unwind.UnwindError, struct.error, IndexError, OverflowError) as e:
+        raise _refused("damaged", object_name, "", f"the object is damaged: {e}", "compile it again") from e
+    obj.add_section(Section(names.MAP_SECTION, elf.SHT_PROGBITS, data=described.pack(), align=8))
+    return obj.to_bytes(), described
+
+
+def read_map(path: str | os.PathLike[str]) -> ObjectMap:
+    """The map of the object at `path`: the one it carries, or one computed if it was not instrumented."""
+    with open(path, "rb") as file:
+        data = file.read()
+    obj = _open(data, names.object_name(os.fspath(path)), os.fspath(path))
+    for section in obj.sections:
+        if section.name == names.MAP_SECTION:
+            try:
+                return next(iter(unpack_all(section.data)))
+            except (MapError, StopIteration) as e:
+                raise _refused("damaged", os.fspath(path), "", f"its object map is damaged: {e}", "compile it again") from e
+    return instrument(data, names.object_name(os.path.basename(path)), Options(), os.fspath(path))[1]
+
+
+# ---- what cannot be instrumented ----------------------------------------------------------------
+
+
+def _refused(code: str, obj: str, name: str, reason: str, advice: str) -> Refused:
+    return Refused([Refusal(code, obj, name, reason, advice)])
+
+
+def _open(data: bytes, object_name: str, where: str) -> Elf:
+    if data[:4] in (b"BC\xc0\xde", b"\xde\xc0\x17\x0b"):
+        raise _refused("lto", object_name, "", "it is LLVM bitcode, made with -flto", "compile without -flto")
+    try:
+        return elf.parse(data, where)
+    except (elf.ElfError, struct.error) as e:
+        raise _refused("damaged", object_name, "", str(e), "compile it again") from e
+
+
+def _supported(obj: Elf, object_name: str, options: Options) -> ModuleType:
+    reasons: list[Refusal] = []
+    cpu = arch.for_machine(obj.machine)
+    if obj.type != elf.ET_REL:
+        reasons.append(Refusal("not-object", object_name, "", "it is a linked ELF file, not an object", "instrument objects"))
+    if cpu is None:
+        reasons.append(Refusal("machine", object_name, "", f"it is for ELF machine {obj.machine}",
+                               "hotreload supports x86-64; exclude this source with HOTRELOAD_EXCLUDE"))
+    if options.stubs != "plt":
+        reasons.append(Refusal("stubs", object_name, "", f"unknown kind of stubs {options.stubs!r}", "use HOTRELOAD_STUBS=plt"))
+    for section in obj.sections:
+        if section.name.startswith(".gnu.lto_"):
+            reasons.append(Refusal("lto", object_name, "", "it holds code for link-time optimisation, which would replace "
+                                   "what is instrumented", "compile without -flto"))
+            break
+        if section.name == names.MAP_SECTION:
+            reasons.append(Refusal("twice", object_name, "", "it is instrumented already", "instrument objects once"))
+        if section.type == elf.SHT_REL:
+            reasons.append(Refusal("rel", object_name, section.name, "its relocations have no addends (SHT_REL)",
+                                   "the x86-64 psABI wants SHT_RELA"))
+    if reasons or cpu is None:
+        raise Refused(reasons)
+    return cpu
+
+
+# ---- references without relocations -------------------------------------------------------------
+
+
+def _relocate_direct_references(s: Survey) -> dict[Part, list[str]]:
+    """Give a relocation to calls (and to addresses) of functions that the assembler resolved within a section.
+
+    Returns, for each function, the functions it reaches in a way that cannot be relocated (short jumps)."""
+    unreachable: dict[Part, list[str]] = {}
+    for section_index, parts in list(s.parts.items()):
+        section = s.elf.sections[section_index]
+        starts = {p.start: p for p in parts if p.kind == "function"}
+        if not starts:
+            continue
+        known = {r.offset for r in s.elf.relocations(section)}
+        added = []
+        for ref in s.arch.direct_references(section.data, frozenset(starts), len(parts) > 1):
+            source = s.covering(section, ref.instruction)
+            callee = starts[ref.target]
+            if ref.field in known or source is None or not _is_instruction(s, source, ref.instruction):
+                continue
+            if ref.kind in ("jump", "short") and source is callee:
+                continue                         # a loop whose head is the function's first instruction
+            if ref.kind == "short":
+                unreachable.setdefault(source, []).append(callee.name or "")
+                continue
+            kind = s.arch.PC32 if ref.kind == "address" else s.arch.CALL32
+            added.append(Rela(ref.field, kind, callee.symbols[0].index, -s.arch.PC_BIAS))
+        if added:
+            s.elf.set_relocations(section, sorted(s.elf.relocations(section) + added))
+    return unreachable
+
+
+def _is_instruction(s: Survey, part: Part, offset: int) -> bool:
+    """Whether an instruction starts at `offset`: a byte pattern may also lie inside one."""
+    return any(part.start + at == offset for at, _ in s.arch.instructions(part.section.data[part.start:part.end]))
+
+
+# ---- the map ------------------------------------------------------------------------------------
+
+
+def describe(s: Survey, direct: dict[Part, list[str]], options: Options) -> ObjectMap:
+    """The object map. Extents are those before padding."""
+    digester = Digester(s)
+    types = _types(s.elf)
+    described = ObjectMap(object=s.object, machine=s.arch.NAME, stubs=options.stubs, headers=options.headers,
+                          typed=types.typed, types=types.units)
+    described.source = next((x.name for x in s.elf.symbols if x.type == elf.STT_FILE), None)
+    for section in s.elf.sections:
+        if section.name == ".comment":
+            described.compiler = [t.decode(errors="replace") for t in section.data.split(b"\0") if t]
+    described.functions = [_function_entry(p, digester, types, direct) for p in s.functions()]
+    described.data = [_data_entry(p, digester, types) for p in s.data()]
+    described.imports = sorted({x.name for x in s.elf.symbols if x.shndx == elf.SHN_UNDEF and x.binding and x.name})
+    described.special = [SpecialEntry(x.name, x.size, digester.section(x)) for x in _special_sections(s)]
+    return described
+
+
+def _types(obj: Elf) -> Any:
+    return SimpleNamespace(typed=False, units={}, signatures={}, variables={})
+
+
+def _function_entry(part: Part, digester: Digester, types: Any, direct: dict[Part, list[str]]) -> FunctionEntry:
+    symbol = part.symbols[0]
+    content = digester.content(part)
+    return FunctionEntry(name=part.name or "", symbol=symbol.name, binding=_BINDINGS.get(symbol.binding, "global"),
+                         size=part.end - part.start, digest=content.digest, refs=content.refs, comdat=part.comdat,
+                         signature=types.signatures.get(symbol.name), section=part.section.name,
+                         direct=direct.get(part, []))
+
+
+def _data_entry(part: Part, digester: Digester, types: Any) -> DataEntry:
+    symbol = part.symbols[0]
+    content = digester.content(part)
+    size = part.end - part.start
+    return DataEntry(name=part.name or "", symbol=symbol.name, binding=_BINDINGS.get(symbol.binding, "global"),
+                     kind=part.kind, size=size, align=max(part.section.align, 1), extent=size, digest=content.digest,
+                     refs=content.refs, comdat=part.comdat, static_local=part.static_local,
+                     type=types.variables.get((part.static_local or symbol.name, None)), section=part.section.name)
+
+
+def _special_sections(s: Survey) -> list[Section]:
+    """Allocated sections whose content is neither functions nor named objects nor found through those that refer to it."""
+    found = []
+    for section in s.elf.sections:
+        if not section.flags & elf.SHF_ALLOC or not section.size or not is_retargeted(section):
+            continue
+        parts = s.parts.get(section.index, [])
+        owned = section.flags & (elf.SHF_WRITE | elf.SHF_EXECINSTR)
+        if is_linker_array(section) or owned and _largest_gap(section, parts) >= _GAP + max(section.align, 1):
+            found.append(section)
+        elif owned and not parts:
+            found.append(section)
+    return found
+
+
+def _largest_gap(section: Section, parts: list[Part]) -> int:
+    at = largest = 0
+    for part in parts:
+        largest, at = max(largest, part.start - at), max(at, part.end)
+    return max(largest, section.size - at) if parts else 0
+
+
+# ---- stubs and slots ----------------------------------------------------------------------------
+
+
+def _made_up(name: str, suffix: str) -> str:
+    return quote(name, safe="/._-+=,()[]{}!#$&*^~%") + suffix      # no '@': linkers read a version there
+
+
+def _add_stubs(s: Survey) -> dict[Part, Symbol]:
+    """A stub at the end of each function's own section and a slot of its own in RELRO; the symbol of each stub.
+
+    Stub and slot so belong to the function's COMDAT group, and --gc-sections drops all three or none."""
+    functions = s.functions()
+    kind = s.arch.stub(any(s.arch.has_branch_protection(x.data) for x in s.elf.sections if x.name == ".note.gnu.property"))
+    stubs: dict[Part, Symbol] = {}
+    for part in functions:
+        stubs[part] = _append_stub(s, part, kind.code, kind.slot_field)
+    _move_group_signatures(s, stubs)
+    _describe_stubs(s, stubs, len(kind.code))
+    return stubs
+
+
+def _append_stub(s: Survey, part: Part, code: bytes, slot_field: int) -> Symbol:
+    body, section = part.symbols[0], part.section
+    public, binding, other = body.name, body.binding, body.other
+    if binding == elf.STB_LOCAL:
+        public, binding, other = part.name or "", elf.STB_GLOBAL, elf.STV_HIDDEN
+    else:
+        body.name, body.other = _made_up(body.name, names.BODY_SUFFIX), elf.STV_HIDDEN
+    at = len(section.data) + -len(section.data) % s.arch.STUB_ALIGN
+    section.data = section.data.ljust(at, b"\xcc") + code
+    section.align = max(section.align, s.arch.STUB_ALIGN)
+    stub = s.elf.add_symbol(Symbol(public, section.index, at, len(code), type=elf.STT_FUNC, binding=binding, other=other))
+    slot = _add_slot(s, part, binding)
+    field = Rela(at + slot_field, s.arch.PC32, slot.index, -s.arch.PC_BIAS)
+    s.elf.set_relocations(section, [*s.elf.relocations(section), field])
+    return stub
+
+
+def _add_slot(s: Survey, part: Part, binding: int) -> Symbol:
+    group = s.comdat_of.get(part.section.index)
+    flags = elf.SHF_ALLOC | elf.SHF_WRITE | (elf.SHF_GROUP if group else 0)
+    section = s.elf.add_section(Section(names.SLOT_SECTION, elf.SHT_PROGBITS, flags, bytes(8), align=8))
+    s.elf.set_relocations(section, [Rela(0, s.arch.ABSOLUTE_POINTER, part.symbols[0].index, 0)])
+    rela = s.elf.rela_section(section)
+    if group and rela is not None:
+        group[1].data += struct.pack("<II", section.index, rela.index)
+    return s.elf.add_symbol(Symbol(_made_up(part.name or "", names.SLOT_SUFFIX), section.index, 0, 8,
+                                   type=elf.STT_OBJECT, binding=binding, other=elf.STV_HIDDEN))
+
+
+def _move_group_signatures(s: Survey, stubs: dict[Part, Symbol]) -> None:
+    """A group is known by the name of its signature symbol: where we renamed that, the stub has the name now."""
+    by_body = {part.symbols[0].index: stub for part, stub in stubs.items()}
+    for group, signature, _ in s.elf.groups():
+        stub = by_body.get(signature.index)
+        if stub is not None:
+            group.info = stub.index
+
+
+def _describe_stubs(s: Survey, stubs: dict[Part, Symbol], size: int) -> None:
+    """Unwind descriptions: a profiler or a cancellation can catch a thread inside a stub."""
+    if not stubs:
+        return
+    frame = next((x for x in s.elf.sections if x.name == ".eh_frame" and x.flags & elf.SHF_ALLOC), None)
+    if frame is None:
+        frame = s.elf.add_section(Section(".eh_frame", elf.SHT_PROGBITS, elf.SHF_ALLOC, align=8))
+    entries, places = unwind.stub_cfi([size] * len(stubs), **s.arch.UNWIND_STUB)
+    base = len(frame.data)
+    frame.data += entries
+    of_section = {x.shndx: x for x in s.elf.symbols if x.type == elf.STT_SECTION}
+    relas = list(s.elf.relocations(frame))
+    for (offset, _), (part, stub) in zip(places, stubs.items()):
+        # Through a local symbol where there is one: a global one may stand for another object's copy of the group.
+        anchor = of_section.get(part.section.index, part.symbols[0])
+        relas.append(Rela(base + offset, s.arch.PC32, anchor.index, stub.value - anchor.value))
+    s.elf.set_relocations(frame, relas)
+
+
+# ---- references ---------------------------------------------------------------------------------
+
+
+def _name_local_data(s: Survey) -> dict[Part, Symbol]:
+    """The public symbol of each named object; file-local ones get a hidden one with their unique name."""
+    found: dict[Part, Symbol] = {}
+    for part in s.data():
+        symbol = part.symbols[0]
+        if symbol.binding == elf.STB_LOCAL:
+            symbol = s.elf.add_symbol(Symbol(part.name or "", symbol.shndx, symbol.value, symbol.size, type=symbol.type,
+                                             binding=elf.STB_GLOBAL, other=elf.STV_HIDDEN))
+        found[part] = symbol
+    return found
+
+
+def _retarget(s: Survey, stubs: dict[Part, Symbol], data: dict[Part, Symbol]) -> None:
+    """References in code and data go to stubs and unique names; those in unwind and debug sections stay."""
+    for section in list(s.elf.sections):
+        if not is_retargeted(section) or section.name == names.SLOT_SECTION:
+            continue
+        relas = s.elf.relocations(section)
+        changed = [_retargeted(s, section, r, stubs, data) for r in relas]
+        if changed != relas:
+            s.elf.set_relocations(section, changed)
+
+
+def _retargeted(s: Survey, section: Section, rela: Rela, stubs: dict[Part, Symbol], data: dict[Part, Symbol]) -> Rela:
+    symbol = s.elf.symbols[rela.symbol]
+    if not symbol.defined:
+        return rela
+    home = s.elf.sections[symbol.shndx]
+    if home.index not in s.parts or home.name == names.SLOT_SECTION:
+        return rela
+    part, offset, _ = s.target(section, rela)
+    if part in data:
+        return rela._replace(symbol=data[part].index, addend=offset)
+    if part in stubs and rela.type in s.arch.ADDRESS and _means_function(s, section, rela, part, offset):
+        bias = s.arch.PC_BIAS if rela.type in s.arch.PC_RELATIVE | s.arch.GOT else 0
+        by_name = symbol.index in s.by_symbol
+        return rela._replace(symbol=stubs[part].index, addend=rela.addend if by_name else -bias)
+    return rela
+
+
+def _means_function(s: Survey, section: Section, rela: Rela, part: Part, offset: int) -> bool:
+    """Whether the reference is to the function, rather than to a place in its code."""
+    in_code = section.flags & elf.SHF_EXECINSTR
+    by_name = rela.symbol in s.by_symbol
+    if not in_code and rela.type in s.arch.PC_RELATIVE:
+        return by_name               # jump tables name the section, and their addend holds the table offset too
+    if offset != 0:
+        return False
+    owner = s.covering(section, rela.offset)
+    if in_code and s.arch.is_jump(section.data, rela.offset):
+        if owner is part:
+            return False                  # a loop whose head is the function's first instruction
+        # A .cold half jumping to its function's first instruction jumps back; it does not call.
+        return s.cold_parent.get(section.index) != part.symbols[0].name.removesuffix(names.BODY_SUFFIX) or owner is None \
+            or owner.kind != "clone"
+    return owner is None or owner.kind != "label table"
+
+
+# ---- padding ------------------------------------------------------------------------------------
+
+
+def _pad(s: Survey, described: ObjectMap, pad: int) -> None:
+    """Room after the last named object of each section, and its extent into the map."""
+    entries = {d.name: d for d in described.data}
+    for part in s.data():
+        section = part.section
+        if part is not s.parts[section.index][-1] or section.flags & elf.SHF_TLS or is_linker_array(section) \
+                or part.end < section.size or pad <= 0:
+            continue
+        room = max(pad, section.size // 4)
+        room += -(section.size + room) % 8
+        if section.type == elf.SHT_NOBITS:
+            section.nobits += room
+        else:
+            section.data += bytes(room)
+        for twin in s.parts[section.index]:
+            if twin.end == part.end and twin.name in entries:
+                entries[twin.name].extent = twin.end - twin.start + room
