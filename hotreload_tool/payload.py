@@ -1,0 +1,478 @@
+"""From new objects and a plan to one payload: an ELF shared object linked at arena addresses.
+
+Everything that lives in the process becomes a link-time constant: its symbol moves into a section of no size at
+address 0 of the output, with its image-relative address as value. What changed or is new comes along by section
+garbage collection, with the payload's tables as root. The system linker does the rest.
+"""
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from . import abi, arch, elf, names
+from .elf import Elf, Rela, Section, Symbol
+from .errors import HotreloadError, Refusal, Refused
+
+NEW_SUFFIX = ".hr_new"            # a changed function's or constant's new content, inside a payload
+_IMAGE_SECTION = ".hr.image"      # address 0 of the image that is patched
+_TLS_SECTION = ".data.rel.ro.hr_tls"
+_TLS_SYMBOL = "hr_tls"
+_LINK_SECONDS = 600               # a linker that takes longer is stuck
+_UNDEFINED = re.compile(r"undefined reference to `([^']+)'|undefined symbol: (\S+)")
+
+
+@dataclass(frozen=True)
+class BoundFunction:
+    """A function that lives in the process (image-relative addresses)."""
+    entry: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A function of which this payload brings a new body."""
+    name: str
+    slot: int          # image-relative
+    old_body: int      # what the slot holds now, image-relative
+
+
+@dataclass(frozen=True)
+class Update:
+    """A constant that takes new content in place."""
+    name: str
+    address: int       # image-relative
+    size: int          # bytes
+    old_content: bytes | None   # None where it holds addresses, which differ from process to process
+    flags: int = 1     # hr_update_flags
+
+
+@dataclass(frozen=True)
+class Linker:
+    """How to call the system linker."""
+    compiler: Sequence[str]              # driver command, for its library directories
+    libraries: Sequence[str] = ()        # paths of the libraries that the image needs
+    options: Sequence[str] = ()          # -L…
+
+
+@dataclass
+class PayloadRequest:
+    image: Path                          # the image, for what a shared library exports itself
+    kind: str                            # "exec" | "pie" | "shared"
+    build_id: bytes
+    generation: int
+    id: bytes                            # 32 bytes
+    parent: bytes                        # 32 bytes
+    base: int                            # image-relative, page-aligned: where in the arena it starts
+    limit: int                           # end of the arena
+    objects: Mapping[str, Path]          # object name -> instrumented object
+    functions: Mapping[str, BoundFunction]
+    data: Mapping[str, int]              # unique name (as the new objects call it) -> address; TLS: offset in the block
+    symbols: Callable[[str], int | None]  # other symbols of the image -> address
+    exported: frozenset[str] = frozenset()  # of a shared library: names that others may interpose
+    named_data: frozenset[str] = frozenset()  # every object with a unique name in the maps of `objects`
+    changed: Sequence[Changed] = ()
+    updates: Sequence[Update] = ()
+    tls: tuple[int, int] = (0, 1)        # size in memory and alignment of the image's TLS segment
+    folder: Path | None = None           # where to keep inputs and script of the link, for replay
+
+
+@dataclass
+class Payload:
+    data: bytes
+    start: int                           # image-relative range of the arena it takes, page-aligned
+    end: int
+    bodies: dict[str, tuple[int, int]] = field(default_factory=dict)    # changed: name -> (address, size)
+    added: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)  # new: entry, slot, body, size
+    new_data: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (address, size)
+
+
+def build(request: PayloadRequest, linker: Linker) -> Payload:
+    """Link the payload. Raises Refused for what cannot be linked, with the reason."""
+    with tempfile.TemporaryDirectory(prefix="hotreload-") as temporary:
+        folder = request.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        tls_words: list[str] = []
+        inputs = []
+        for number, (name, path) in enumerate(sorted(request.objects.items())):
+            obj = elf.read(path)
+            tls_words += prepare(obj, name, number, request)
+            inputs.append(_store(folder / f"{number}.o", obj.to_bytes()))
+        tables = make_tables(request, tls_words, _cpu(request))
+        inputs.append(_store(folder / "tables.o", tables.to_bytes()))
+        output = folder / "payload.so"
+        _link(request, linker, folder, inputs, output)
+        return _finish(request, elf.read(output))
+
+
+def _cpu(request: PayloadRequest) -> ModuleType:
+    cpu = arch.for_machine(elf.EM_X86_64)
+    assert cpu is not None
+    return cpu
+
+
+def _store(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+# ---- objects ------------------------------------------------------------------------------------
+
+
+def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[str]:
+    """Bind everything in `obj` that lives in the process. Returns the symbols of words that take the TLS module id."""
+    cpu = arch.for_machine(obj.machine)
+    if cpu is None:
+        raise Refused([Refusal("machine", name, "", f"it is for ELF machine {obj.machine}", "build for the image's machine")])
+    image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
+    _name_new_content(obj, request)
+    words = _bind_thread_locals(obj, name, number, request, cpu)
+    for symbol in obj.symbols:
+        if symbol.binding == elf.STB_LOCAL or symbol.type == elf.STT_TLS or symbol.name == "_GLOBAL_OFFSET_TABLE_":
+            continue
+        address = _live_address(symbol, request)
+        if address is not None:
+            symbol.shndx, symbol.value, symbol.size = image.index, address, 0
+            symbol.info = elf.STB_WEAK << 4 | (elf.STT_NOTYPE if symbol.type == elf.STT_GNU_IFUNC else symbol.type)
+            symbol.other = elf.STV_HIDDEN
+    return words
+
+
+def _live_address(symbol: Symbol, request: PayloadRequest) -> int | None:
+    """Where the symbol lives in the process, None if this payload or a library brings it."""
+    name = symbol.name
+    if name in request.exported and symbol.visibility == elf.STV_DEFAULT:
+        return None                      # another image may interpose it: the agent looks it up as ld.so would
+    bound = request.functions.get(name)
+    if bound is not None:
+        return bound.entry
+    if name.endswith(names.SLOT_SUFFIX):
+        bound = request.functions.get(name.removesuffix(names.SLOT_SUFFIX))
+        return bound.slot if bound is not None else None
+    address = request.data.get(name)
+    if address is None and symbol.shndx == elf.SHN_UNDEF:
+        address = request.symbols(name)
+    return address
+
+
+def _name_new_content(obj: Elf, request: PayloadRequest) -> None:
+    """A symbol for each new body and each new constant, since the public name stays with what lives."""
+    wanted = {c.name for c in request.changed} | {u.name for u in request.updates}
+    bodies = {s.name: s for s in obj.symbols if s.defined and s.binding != elf.STB_LOCAL}
+    for name in wanted & bodies.keys():
+        body = _body_of(obj, bodies, name)
+        if body is not None:
+            obj.add_symbol(Symbol(name + NEW_SUFFIX, body.shndx, body.value, body.size, type=body.type,
+                                  binding=bodies[name].binding, other=elf.STV_HIDDEN))
+
+
+def _body_of(obj: Elf, public: Mapping[str, Symbol], name: str) -> Symbol | None:
+    """The symbol of the code behind stub `name` (through its slot's relocation), or of the object `name` itself."""
+    symbol = public[name]
+    slot = public.get(name + names.SLOT_SUFFIX)
+    if symbol.type != elf.STT_FUNC:
+        return symbol
+    if slot is None:
+        return None
+    relas = obj.relocations(obj.sections[slot.shndx])
+    return obj.symbols[relas[0].symbol] if relas else None
+
+
+# ---- thread-locals ------------------------------------------------------------------------------
+
+
+class _TlsWords:
+    """Words that position-independent code reads: thread-pointer offsets, and (module, offset) pairs."""
+
+    def __init__(self, obj: Elf, number: int) -> None:
+        self._obj, self._number = obj, number
+        self._section: Section | None = None
+        self._symbols: dict[tuple[str, int], Symbol] = {}
+        self.modules: list[str] = []
+
+    def symbol(self, kind: str, offset: int) -> Symbol:
+        found = self._symbols.get((kind, offset))
+        if found is None:
+            if self._section is None:
+                self._section = self._obj.add_section(
+                    Section(_TLS_SECTION, elf.SHT_PROGBITS, elf.SHF_ALLOC | elf.SHF_WRITE, align=8))
+            at = len(self._section.data)
+            self._section.data += struct.pack("<q", offset) if kind == "offset" else struct.pack("<qq", 0, offset)
+            name = f"{_TLS_SYMBOL}.{self._number}.{len(self._symbols)}"
+            found = self._symbols[kind, offset] = self._obj.add_symbol(
+                Symbol(name, self._section.index, at, 8, type=elf.STT_OBJECT, other=elf.STV_HIDDEN))
+            if kind == "pair":
+                self.modules.append(name)
+        return found
+
+
+def _bind_thread_locals(obj: Elf, name: str, number: int, request: PayloadRequest, cpu: ModuleType) -> list[str]:
+    """Write the offsets of living thread-locals in. The linker would make them the payload's own."""
+    words = _TlsWords(obj, number)
+    refusals: dict[str, Refusal] = {}
+    for section in list(obj.sections):
+        if not section.flags & elf.SHF_ALLOC or section.name == ".eh_frame":
+            continue
+        kept = []
+        relas = obj.relocations(section)
+        for rela in relas:
+            symbol = obj.symbols[rela.symbol]
+            handled = _bind_thread_local(obj, section, rela, symbol, request, cpu, words, refusals, name)
+            if handled is not None:
+                kept.append(handled)
+        if kept != relas:
+            obj.set_relocations(section, kept)
+    if refusals:
+        raise Refused(list(refusals.values()))
+    return words.modules
+
+
+def _bind_thread_local(obj: Elf, section: Section, rela: Rela, symbol: Symbol, request: PayloadRequest, cpu: ModuleType,
+                       words: _TlsWords, refusals: dict[str, Refusal], name: str) -> Rela | None:
+    """The relocation to keep instead of `rela`: itself, one to a word of ours, or None if the value is written in."""
+    value = request.data.get(symbol.name) if symbol.type == elf.STT_TLS else None
+    if rela.type == cpu.TLS_LOCAL_DYNAMIC:
+        return Rela(rela.offset, cpu.PC32, words.symbol("pair", 0).index, rela.addend)
+    if value is None:
+        return rela
+    if rela.type in (cpu.TLS_LOCAL_EXEC, cpu.TLS_LOCAL_EXEC_64):
+        offset = cpu.tls_offset(value, *request.tls) + rela.addend
+        _write(section, rela.offset, offset, cpu.width(rela.type))
+        return None
+    if rela.type in cpu.TLS_OFFSET:
+        _write(section, rela.offset, value + rela.addend, cpu.TLS_OFFSET[rela.type])
+        return None
+    if rela.type == cpu.TLS_INITIAL_EXEC and request.kind != "shared":
+        word = words.symbol("offset", cpu.tls_offset(value, *request.tls))
+        return Rela(rela.offset, cpu.PC32, word.index, rela.addend)
+    if rela.type == cpu.TLS_GENERAL:
+        return Rela(rela.offset, cpu.PC32, words.symbol("pair", value).index, rela.addend)
+    refusals[symbol.name] = Refusal("tls-model", name, symbol.name, "it is reached by a thread-local model that a patch "
+                                    f"cannot bind (relocation type {rela.type})", "compile without -mtls-dialect=gnu2")
+    return rela
+
+
+def _write(section: Section, offset: int, value: int, width: int) -> None:
+    data = bytearray(section.data)
+    data[offset:offset + width] = value.to_bytes(width, "little", signed=True)
+    section.data = bytes(data)
+
+
+# ---- the payload's own tables -------------------------------------------------------------------
+
+
+def make_tables(request: PayloadRequest, tls_words: Sequence[str], cpu: ModuleType) -> Elf:
+    """The object with the payload header, redirects and updates (runtime/hotreload_abi.h)."""
+    obj = Elf.new("tables")
+    image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
+    tables = obj.add_section(Section(names.PAYLOAD_SECTION, elf.SHT_PROGBITS, elf.SHF_ALLOC | elf.SHF_WRITE, align=8))
+    obj.add_section(Section(".note.GNU-stack", elf.SHT_PROGBITS))
+    base = obj.add_symbol(Symbol("hr_image", image.index, other=elf.STV_HIDDEN, binding=elf.STB_WEAK))
+    header = obj.add_symbol(Symbol(names.PAYLOAD_SYMBOL, tables.index, type=elf.STT_OBJECT))
+    writer = _TableWriter(obj, cpu, base)
+    redirects = [writer.image(c.slot) + writer.image(c.old_body) + writer.symbol(c.name + NEW_SUFFIX) for c in request.changed]
+    updates = [writer.image(u.address) + writer.content(u.old_content) + writer.symbol(u.name + NEW_SUFFIX)
+               + [u.size, u.flags] for u in request.updates]
+    modules = [writer.symbol(word) for word in tls_words]
+    blob = abi.pack_payload(request.generation, request.id, request.parent, request.build_id)
+    fields = abi.PAYLOAD_TABLES          # name -> offset of its pointer field in the header
+    writer.place(blob)
+    for table, rows in (("redirects", redirects), ("updates", updates), ("tls_modules", modules)):
+        writer.table(header, fields[table], rows)
+    writer.point(fields["eh_frame"], obj.add_symbol(Symbol("hr_eh_frame", elf.SHN_UNDEF)).index, 0)
+    writer.finish(tables, header)
+    return obj
+
+
+class _TableWriter:
+    """Collects words and the relocations that fill them. A word is an int or (symbol index, addend)."""
+
+    def __init__(self, obj: Elf, cpu: ModuleType, base: Symbol) -> None:
+        self._obj, self._cpu, self._base = obj, cpu, base
+        self._data = bytearray()
+        self._relas: list[Rela] = []
+        self._contents: list[tuple[Symbol, bytes]] = []
+        self._symbols: dict[str, int] = {}
+
+    def image(self, address: int) -> list[int | tuple[int, int]]:
+        return [(self._base.index, address)]
+
+    def symbol(self, name: str) -> list[int | tuple[int, int]]:
+        index = self._symbols.get(name)
+        if index is None:
+            index = self._symbols[name] = self._obj.add_symbol(Symbol(name, elf.SHN_UNDEF)).index
+        return [(index, 0)]
+
+    def content(self, data: bytes | None) -> list[int | tuple[int, int]]:
+        if data is None:
+            return [0]
+        symbol = self._obj.add_symbol(Symbol(f"hr_old.{len(self._contents)}", elf.SHN_UNDEF, other=elf.STV_HIDDEN))
+        self._contents.append((symbol, data))
+        return [(symbol.index, 0)]
+
+    def place(self, data: bytes) -> None:
+        self._data += data
+
+    def table(self, header: Symbol, field_offset: int, rows: Sequence[Sequence[int | tuple[int, int]]]) -> None:
+        """Append the rows; the header's field gets a pointer to them, the word behind it their number."""
+        struct.pack_into("<QQ", self._data, field_offset, 0, len(rows))
+        if rows:
+            self.point(field_offset, header.index, len(self._data))
+        for word in (word for row in rows for word in row):
+            if isinstance(word, tuple):
+                self.point(len(self._data), *word)
+                word = 0
+            self._data += struct.pack("<Q", word)
+
+    def point(self, offset: int, symbol: int, addend: int) -> None:
+        self._relas.append(Rela(offset, self._cpu.ABSOLUTE_POINTER, symbol, addend))
+
+    def finish(self, section: Section, header: Symbol) -> None:
+        for symbol, data in self._contents:
+            symbol.shndx, symbol.value, symbol.size = section.index, len(self._data), len(data)
+            self._data += data + bytes(-len(data) % 8)
+        section.data, header.size = bytes(self._data), len(self._data)
+        self._obj.set_relocations(section, sorted(self._relas))
+
+
+# ---- the link -----------------------------------------------------------------------------------
+
+_SCRIPT = """\
+PHDRS {{
+  headers PT_LOAD FILEHDR PHDRS FLAGS(4); text PT_LOAD FLAGS(5); constants PT_LOAD FLAGS(4);
+  data PT_LOAD FLAGS(6); dynamic PT_DYNAMIC FLAGS(6); relro PT_GNU_RELRO FLAGS(4); stack PT_GNU_STACK FLAGS(6);
+}}
+SECTIONS {{
+  .hr.image 0 (NOLOAD) : {{ *(.hr.image) }} :NONE
+  . = {base:#x} + SIZEOF_HEADERS;
+  .hash : {{ *(.hash) }} :headers
+  .gnu.hash : {{ *(.gnu.hash) }}
+  .dynsym : {{ *(.dynsym) }}
+  .dynstr : {{ *(.dynstr) }}
+  .gnu.version : {{ *(.gnu.version) }}
+  .gnu.version_d : {{ *(.gnu.version_d) }}
+  .gnu.version_r : {{ *(.gnu.version_r) }}
+  .rela.dyn : {{ *(.rela.dyn) *(.rela.data*) *(.rela.got) *(.rela.bss*) *(.rela.hotreload*) }}
+  .rela.plt : {{ *(.rela.plt) }}
+  . = ALIGN({page});
+  .plt : {{ *(.plt) *(.iplt) }} :text
+  .plt.got : {{ *(.plt.got) }}
+  .plt.sec : {{ *(.plt.sec) }}
+  .text : {{ *(.text .text.*) }}
+  . = ALIGN({page});
+  .rodata : {{ *(.rodata .rodata.* .gnu.linkonce.r.*) }} :constants
+  .eh_frame : {{ hr_eh_frame = .; KEEP(*(.eh_frame)) LONG(0) }}
+  .gcc_except_table : {{ *(.gcc_except_table .gcc_except_table.*) }}
+  . = ALIGN({page});
+  .hotreload.payload : {{ KEEP(*(.hotreload.payload)) }} :data :relro
+  .data.rel.ro : {{ *(.data.rel.ro.local* .data.rel.ro .data.rel.ro.*) }} :data :relro
+  .dynamic : {{ *(.dynamic) }} :data :relro :dynamic
+  .got : {{ *(.got) *(.igot) *(.got.plt) *(.igot.plt) }} :data :relro
+  . = ALIGN({page});
+  .data : {{ *(.data .data.*) }} :data
+  .bss : {{ *(.dynbss) *(.bss .bss.*) *(COMMON) }} :data
+  . = ALIGN({page});
+  hr_end = .;
+  /DISCARD/ : {{ *(.init_array*) *(.fini_array*) *(.preinit_array*) *(.ctors*) *(.dtors*) *(.note.*) *(.comment)
+                 *(.hotreload.map) *(.tdata*) *(.tbss*) *(.gnu.warning.*) }}
+}}
+"""
+
+
+def _link(request: PayloadRequest, linker: Linker, folder: Path, inputs: Sequence[Path], output: Path) -> None:
+    script = _store(folder / "payload.ld", _SCRIPT.format(base=request.base, page=_cpu(request).PAGE).encode())
+    versions = _store(folder / "versions", b"{ local: *; };\n")
+    command = [*linker.compiler, "-shared", "-nostartfiles", "-fuse-ld=bfd", "-o", str(output),
+               "-Wl,--gc-sections,-z,defs,-z,now,-z,text,-z,relro,-z,noexecstack,--build-id=none,--no-eh-frame-hdr",
+               f"-Wl,-z,max-page-size={_cpu(request).PAGE},-z,common-page-size={_cpu(request).PAGE}",
+               f"-Wl,-e,{names.PAYLOAD_SYMBOL},--no-warn-mismatch,--version-script={versions},-T,{script}",
+               *map(str, inputs), *linker.options, *linker.libraries]
+    if request.exported:
+        command.append(str(request.image))
+    (folder / "replay.sh").write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in command) + "\n")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LINK_SECONDS, errors="replace")
+    except OSError as e:
+        raise HotreloadError(f"the linker driver {linker.compiler[0]} cannot be run: {e.strerror}") from e
+    if done.returncode:
+        raise _explain(done.stderr)
+
+
+def _explain(stderr: str) -> HotreloadError:
+    """Undefined symbols are the user's to mend; anything else is said as the linker said it."""
+    missing = dict.fromkeys(a or b for a, b in _UNDEFINED.findall(stderr))
+    wanted = sorted(m.removesuffix(NEW_SUFFIX) for m in missing)
+    if wanted:
+        return Refused([Refusal("import-missing", "", name, "it is in none of the objects, nor in the image, nor in a library "
+                                "that the image loads", "add what defines it to the program, or restart with the new library")
+                        for name in wanted])
+    return HotreloadError("the payload could not be linked:\n" + stderr.strip())
+
+
+def _finish(request: PayloadRequest, out: Elf) -> Payload:
+    """Check what came along, complete the header, and read where everything lies."""
+    symbols = {s.name: s for s in out.symbols if s.defined}
+    end = next((s.value for s in out.symbols if s.name == "hr_end"), 0)
+    if not request.base < end <= request.limit:
+        raise Refused([Refusal("arena-full", "", "", f"the payload takes {end - request.base} bytes and the arena has "
+                               f"{request.limit - request.base} left", "restart the program, or build it with a larger "
+                               "HOTRELOAD_ARENA")])
+    payload = Payload(b"", request.base, end)
+    for name, symbol in symbols.items():
+        if name.endswith(NEW_SUFFIX):
+            payload.bodies[name.removesuffix(NEW_SUFFIX)] = (symbol.value, symbol.size)
+    _find_added(out, symbols, payload)
+    _find_new_data(request, out, symbols, payload)
+    payload.data = _with_unwind_size(out)
+    return payload
+
+
+def _find_added(out: Elf, symbols: Mapping[str, Symbol], payload: Payload) -> None:
+    for name, slot in symbols.items():
+        if name.endswith(names.SLOT_SUFFIX) and out.sections[slot.shndx].name == ".data.rel.ro":
+            public = name.removesuffix(names.SLOT_SUFFIX)
+            stub = symbols[public]
+            body = _word_target(out, slot)
+            size = next((s.size for s in out.symbols if s.defined and s.value == body and s.type == elf.STT_FUNC), 0)
+            payload.added[public] = (stub.value, slot.value, body, size)
+
+
+def _find_new_data(request: PayloadRequest, out: Elf, symbols: Mapping[str, Symbol], payload: Payload) -> None:
+    """The named objects that the payload brings. State without a name could never be found again: refused."""
+    placed = {name: s for name, s in symbols.items() if name in request.named_data
+              and payload.start <= s.value < payload.end}
+    payload.new_data = {name: (s.value, s.size) for name, s in placed.items()}
+    starts = {s.value for s in placed.values()}
+    nameless = [s for s in out.symbols if s.defined and s.type == elf.STT_OBJECT and s.value not in starts
+                and out.sections[s.shndx].name in (".data", ".bss")]
+    if nameless:
+        raise Refused([Refusal("nameless-state", "", s.name, "it is writable and has no identity that lasts from one edit to "
+                               "the next, so the new code would start with a fresh copy", "give it a name of its own at file "
+                               "scope") for s in nameless])
+
+
+def _word_target(out: Elf, slot: Symbol) -> int:
+    """What the word at `slot` holds after relocation: the addend of its relative relocation."""
+    for section in out.sections:
+        if section.type == elf.SHT_RELA and section.flags & elf.SHF_ALLOC:
+            for offset, _, addend in struct.iter_unpack("<QQq", section.data):
+                if offset == slot.value:
+                    return int(addend)
+    raise HotreloadError(f"the payload's slot {slot.name} has no relocation: the linker did what it was not asked for")
+
+
+def _with_unwind_size(out: Elf) -> bytes:
+    raw = Path(out.where).read_bytes()
+    frame = next((s for s in out.sections if s.name == ".eh_frame"), None)
+    tables = next(s for s in out.sections if s.name == names.PAYLOAD_SECTION)
+    at = raw.index(tables.data[:16]) if frame is not None else -1
+    if frame is None or at < 0:
+        return raw
+    patched = bytearray(raw)
+    struct.pack_into("<Q", patched, at + abi.PAYLOAD_TABLES["eh_frame"] + 8, frame.size)
+    return bytes(patched)
