@@ -1,0 +1,56 @@
+"""Which flags of ours a compiler takes, found by asking it once."""
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Mapping, Sequence
+
+# -fno-ipa-ra: a caller must not rely on the registers a replaceable callee leaves alone.
+# -fno-gnu-unique: STB_GNU_UNIQUE symbols cannot be reached PC-relative from a payload.
+# -mno-direct-extern-access (gcc 12) / -fno-direct-access-external-data (clang 12): data of shared libraries is
+# reached through the GOT, never by a copy relocation that a payload would not share.
+_ANY = ("-ffunction-sections", "-fdata-sections", "-fno-common")
+_TYPES = ("-g", "-fdebug-types-section")
+_GCC = ("-fno-ipa-ra", "-fno-gnu-unique")
+CANDIDATES = (
+    (*_ANY, *_GCC, "-mno-direct-extern-access", *_TYPES),
+    (*_ANY, *_GCC, *_TYPES),
+    (*_ANY, "-fno-direct-access-external-data", *_TYPES),
+)
+_PROBE_SECONDS = 60
+
+
+class Unsupported(ValueError):
+    """The compiler takes none of our sets of flags. The message has its name and its own words."""
+
+
+def flags(command: Sequence[str], language: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The first set of `CANDIDATES` that `command` takes for `language` ("c" or "c++").
+
+    Compiles an empty file to nowhere, once for each set tried and each compiler; writes nothing. Raises Unsupported.
+    """
+    return _flags(tuple(command), language, tuple(sorted(environment.items())))
+
+
+@functools.cache
+def _flags(command: tuple[str, ...], language: str, environment: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    said = ""
+    for candidate in CANDIDATES:
+        said = _try(command, (*candidate, "-x", language), dict(environment))
+        if not said:
+            return candidate
+    raise Unsupported(f"{' '.join(command)} cannot be used: it takes none of the flags that patching needs "
+                      f"({said}); use gcc 9 or newer, or clang 12 or newer, or HOTRELOAD=0")
+
+
+def _try(command: Sequence[str], options: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What the compiler has against `options`; empty if nothing. -Werror, since clang only warns of some flags."""
+    argv = [*command, "-Werror", *options, "-S", "/dev/null", "-o", "/dev/null"]
+    try:
+        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              errors="replace", timeout=_PROBE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise Unsupported(f"{command[0]} cannot be run: {e}; set CC and CXX to gcc or clang") from e
+    if done.returncode == 0:
+        return ""
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]

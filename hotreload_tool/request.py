@@ -1,0 +1,49 @@
+"""What `scons hotpatch` asks for: plain data, handed from the build to `hotpatch.run`."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ImageKind = Literal["program", "shared", "module"]
+
+
+@dataclass(frozen=True)
+class ObjectRequest:
+    """One object file of an image, up to date when `hotpatch.run` is called."""
+    name: str            # names.object_name of the path relative to the top directory: what its object map says
+    path: str            # absolute
+    from_archive: bool   # it comes by way of a static library: the linker may have left it out
+
+
+@dataclass(frozen=True)
+class LinkRequest:
+    """The image's own link, as words after substitution. Relative paths are relative to `HotpatchRequest.top`."""
+    driver: list[str]    # the compiler that links: ["g++"]
+    cc: list[str]
+    cxx: list[str]       # empty where the environment has no C++ compiler
+    libs: list[str]      # ["-lm", "build/libutil.a"], without what the tool itself adds
+    libpath: list[str]   # ["-Lbuild"]
+    flags: list[str]     # LINKFLAGS, or SHLINKFLAGS with its -shared
+    sources: list[str]   # inputs that are neither objects nor static libraries: shared libraries, linker scripts
+    environment: Mapping[str, str] = field(default_factory=dict)   # for the processes that link
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """One program or shared library. Its file may be missing, or older than its objects: it is never relinked."""
+    name: str            # path relative to the top directory: "build/game"
+    path: str            # absolute
+    kind: ImageKind
+    objects: list[ObjectRequest]
+    link: LinkRequest
+
+
+@dataclass(frozen=True)
+class HotpatchRequest:
+    """All images of the tree, sorted by name."""
+    top: str             # absolute: where the SConstruct is, and the working directory of the build
+    directory: str       # absolute HOTRELOAD_DIR: baselines and bundles
+    images: list[ImageRequest]
+    apply: bool          # False: build and verify bundles only
+    silent: bool         # `scons -s`: print failures only

@@ -1,0 +1,198 @@
+"""The images of a build and the `hotpatch` target: which objects each image is made of, and how it is linked.
+
+The target depends on the objects, never on the images: a hot patch must not relink what runs.
+"""
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import SCons.Node.Alias
+from SCons.Action import Action
+from SCons.Errors import BuildError, UserError
+from SCons.Scanner import ScannerBase
+
+from . import names, settings
+from .request import HotpatchRequest, ImageKind, ImageRequest, LinkRequest, ObjectRequest
+from .scons_runtime import words
+
+Env = Any
+Node = Any
+
+TARGET = "hotpatch"
+_LINK_VARIABLES = {"program": ("$LINK", "$LINKFLAGS"), "shared": ("$SHLINK", "$SHLINKFLAGS"),
+                   "module": ("$LDMODULE", "$LDMODULEFLAGS")}
+
+
+@dataclass(frozen=True)
+class Image:
+    """A program or library that an environment with the tool links."""
+    node: Node
+    env: Env
+    kind: ImageKind
+
+
+@dataclass(frozen=True)
+class Part:
+    """A node that an image is linked from."""
+    node: Node
+    from_archive: bool
+
+
+_images: dict[Node, Image] = {}      # filled while SConscripts are read, in one thread
+_tree_lock: list[int] = []           # the descriptor that holds the lock until this process ends
+
+
+def record(node: Node, env: Env, kind: ImageKind) -> None:
+    """Note that `env` links `node`; the hotpatch target takes it from here."""
+    _images[node] = Image(node, env, kind)
+
+
+def relative_path(env: Env, node: Node) -> str:
+    """The path of `node` relative to the directory of the top SConstruct, with slashes."""
+    return os.path.relpath(str(node.get_abspath()), str(env.Dir("#").get_abspath()))
+
+
+# ---- the target ------------------------------------------------------------------------------------------------
+
+
+class HotpatchAlias(SCons.Node.Alias.Alias):    # type: ignore[misc]  # SCons is untyped
+    """The alias `hotpatch`. What it depends on is known only when all SConscripts are read: asked for by a scanner."""
+
+    def get_found_includes(self, env: Env, scanner: Any, path: Any) -> list[Node]:
+        return [part.node for image in _images.values() for part in parts(image) if is_object(part.node, image.env)]
+
+
+def declare_target(env: Env, run: Any) -> None:
+    """Make `scons hotpatch` call `run(target, source, env)` when all objects of all images are up to date."""
+    known = SCons.Node.Alias.default_ans
+    if isinstance(known.lookup(TARGET), HotpatchAlias):
+        return
+    if TARGET in known:
+        raise UserError(f"hotreload: this build defines a target named {TARGET!r} itself; rename it, or load the tool "
+                        "before it is defined")
+    known[TARGET] = HotpatchAlias(TARGET)
+    scanner = ScannerBase(_no_includes, name="hotpatch")
+    env.AlwaysBuild(env.Alias(known[TARGET], [], Action(run, strfunction=_announce), target_scanner=scanner))
+
+
+def _no_includes(node: Node, env: Env, path: Any) -> list[Node]:
+    return []     # HotpatchAlias.get_found_includes answers
+
+
+def _announce(target: list[Node], source: list[Node], env: Env) -> str:
+    return " ".join([TARGET, *sorted(map(str, _images))])
+
+
+def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
+    """The action of the target. Raises BuildError when any image cannot be patched."""
+    import SCons.Script
+    if not _images:
+        raise BuildError(node=target[0], errstr="no program of this build is made with the hotreload tool")
+    apply = settings.truth(SCons.Script.ARGUMENTS.get("HOTPATCH_APPLY", "1"))
+    from . import hotpatch
+    code = hotpatch.run(build_request(env, apply, bool(env.GetOption("silent"))))
+    if code:
+        raise BuildError(node=target[0], errstr="not patched, for the reasons above", status=code)
+
+
+def refuse_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
+    """The action of the target under HOTRELOAD=0."""
+    raise BuildError(node=target[0], errstr="HOTRELOAD=0 turns the tool off: there is nothing to patch")
+
+
+def lock_tree(env: Env) -> None:
+    """Let one `scons hotpatch` at a time build in this tree; a second one waits here until the first has ended.
+
+    The lock is on the top directory itself, so nothing is written for it; the system lets go when the process ends.
+    """
+    if _tree_lock:
+        return
+    descriptor = os.open(env.Dir("#").get_abspath(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _tree_lock.append(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not env.GetOption("silent"):
+            print("hotreload: waiting for another `scons hotpatch` in this directory", file=sys.stderr, flush=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+# ---- what an image is made of ----------------------------------------------------------------------------------
+
+
+def parts(image: Image) -> Iterator[Part]:
+    """What `image` is linked from, archives opened up, each node once; the tool's own runtime left out.
+
+    Other images (shared libraries it is linked with) are not entered: they are patched as images of their own.
+    """
+    seen: set[Node] = set()
+    waiting = [Part(node, False) for node in [*image.node.sources, *_found_libraries(image)]]
+    while waiting:
+        part = waiting.pop(0)
+        if part.node in seen or getattr(part.node.attributes, "hotreload_runtime", False):
+            continue
+        seen.add(part.node)
+        if is_archive(part.node, image.env):
+            waiting[:0] = [Part(node, True) for node in part.node.sources]
+        else:
+            yield part
+
+
+def _found_libraries(image: Image) -> list[Node]:
+    """The files that SCons finds for LIBS in LIBPATH, as it does when it looks for dependencies of the link."""
+    scanner = image.node.get_target_scanner()
+    if scanner is None:
+        return []
+    env = image.node.get_build_env()
+    return cast("list[Node]", scanner(image.node, env, scanner.path(env, image.node.cwd)))
+
+
+def is_archive(node: Node, env: Env) -> bool:
+    return str(node).endswith(env.subst("$LIBSUFFIX") or ".a")
+
+
+def is_object(node: Node, env: Env) -> bool:
+    return str(node).endswith((env.subst("$OBJSUFFIX") or ".o", env.subst("$SHOBJSUFFIX") or ".os"))
+
+
+# ---- the request -----------------------------------------------------------------------------------------------
+
+
+def sorted_images() -> list[ImageRequest]:
+    return sorted((_image_request(image) for image in _images.values()), key=lambda image: image.name)
+
+
+def build_request(env: Env, apply: bool, silent: bool) -> HotpatchRequest:
+    """The whole tree as plain data, for `hotpatch.run`."""
+    return HotpatchRequest(top=env.Dir("#").get_abspath(), directory=state_directory(env), images=sorted_images(),
+                           apply=apply, silent=silent)
+
+
+def state_directory(env: Env) -> str:
+    """The absolute path of HOTRELOAD_DIR."""
+    return str(env.Dir(settings.check(env).directory).get_abspath())
+
+
+def _image_request(image: Image) -> ImageRequest:
+    env = image.node.get_build_env()
+    members = list(parts(image))
+    objects = [ObjectRequest(names.object_name(relative_path(env, part.node)), part.node.get_abspath(),
+                             part.from_archive) for part in members if is_object(part.node, env)]
+    others = [part.node.get_path() for part in members if not is_object(part.node, env)]
+    return ImageRequest(relative_path(env, image.node), image.node.get_abspath(), image.kind, objects,
+                        _link_request(image, env, others))
+
+
+def _link_request(image: Image, env: Env, others: list[str]) -> LinkRequest:
+    driver, flags = _LINK_VARIABLES[image.kind]
+    around = {"target": [image.node], "source": image.node.sources}
+    libraries = env.Override({"_HOTRELOAD_LIBFLAGS": ""})
+    return LinkRequest(driver=words(env, driver, **around), cc=words(env, "$CC"), cxx=words(env, "$CXX"),
+                       libs=words(libraries, "$_LIBFLAGS", **around), libpath=words(env, "$_LIBDIRFLAGS", **around),
+                       flags=words(env, flags, **around), sources=others,
+                       environment={k: str(v) for k, v in env["ENV"].items()})

@@ -1,0 +1,78 @@
+"""The runtime's objects as SCons nodes: compiled by the user's compiler, once for each configuration.
+
+They are declared targets under `$HOTRELOAD_DIR/runtime/HASH/`, built in an environment of their own, so that no flag
+of the user's reaches them; they are never instrumented.
+"""
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SCons.Environment
+import SCons.Tool
+from SCons.Action import Action
+
+from .settings import Settings
+
+Env = Any
+Node = Any
+
+_HERE = Path(__file__).resolve().parent
+_POLL = "poll"         # in an archive of its own: linked only where a program calls it
+_CFLAGS = ("-std=gnu11", "-fPIC", "-O2", "-fvisibility=hidden", "-g")
+_built: dict[tuple[int, str, str], "RuntimeNodes"] = {}     # SCons reads SConscripts in one thread
+
+
+@dataclass(frozen=True)
+class RuntimeNodes:
+    objects: list[Node]    # go into every image
+    archive: Node          # libhotreload_poll.a, at the end of the libraries
+
+
+def sources_directory() -> Path:
+    """Where the runtime's sources are: inside an installed package, or beside it in the repository."""
+    packaged = _HERE / "runtime"
+    return packaged if packaged.is_dir() else _HERE.parent / "runtime"
+
+
+def words(env: Env, text: str, **kw: Any) -> list[str]:
+    """`text` after substitution, as the words of one command line."""
+    return [str(word) for line in env.subst_list(text, **kw) for word in line]
+
+
+def c_compiler(env: Env) -> list[str]:
+    """The command for C: $CC, else $CXX told to read C."""
+    return words(env, "$CC") or [*words(env, "$CXX"), "-x", "c"]
+
+
+def nodes(env: Env, settings: Settings) -> RuntimeNodes:
+    """The runtime for images of `env`. The same configuration gives the same nodes."""
+    compiler = c_compiler(env)
+    configuration = repr((compiler, _CFLAGS, settings.arena, sorted(map(str, env["ENV"].items()))))
+    key = (id(env.fs), settings.directory, configuration)
+    if key not in _built:
+        name = hashlib.blake2b(configuration.encode(), digest_size=6).hexdigest()
+        _built[key] = _declare(env, compiler, settings.arena, f"{settings.directory}/runtime/{name}")
+    return _built[key]
+
+
+def _declare(env: Env, compiler: list[str], arena: int, directory: str) -> RuntimeNodes:
+    where = sources_directory()
+    clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[str(where)])
+    command = [*compiler, *_CFLAGS, f"-DHOTRELOAD_ARENA_SIZE={arena}", "-c", "-o", "$TARGET", "$SOURCE"]
+    compile_one = Action([command], "Compiling hotreload runtime $TARGET")
+    objects = {source.stem: _object(clean, source, directory, compile_one) for source in sorted(where.glob("*.c"))}
+    archiver = words(env, "$AR") or ["ar"]
+    collect = Action([[*archiver, "rcs", "$TARGET", "$SOURCES"]], "Archiving hotreload runtime $TARGET")
+    archive = clean.Command(f"{directory}/libhotreload_{_POLL}.a", [objects.pop(_POLL)], collect)[0]
+    return RuntimeNodes(list(objects.values()), archive)
+
+
+def _object(clean: Env, source: Path, directory: str, action: Any) -> Node:
+    node = clean.Command(f"{directory}/{source.stem}.o", clean.File(str(source)), action,
+                         source_scanner=SCons.Tool.SourceFileScanner)[0]
+    node.attributes.shared = True      # position-independent: good for programs and libraries
+    node.attributes.hotreload_runtime = True
+    return node

@@ -1,0 +1,328 @@
+"""The SCons tool: what loading `hotreload` changes in an environment.
+
+- compiles get `$HOTRELOAD_CCFLAGS`, and one more action behind the compiler's that instruments the object;
+- links of programs and libraries get the runtime, and one more action that files the linked image as a baseline;
+- there is a target `hotpatch`.
+
+Builders are shared between an environment and its clones, also those that never asked for the tool. So whatever is
+hung into a builder asks the environment of each target first, and is not there for one without the tool.
+This module is imported at every start of a build: nothing heavy may be imported here, only inside actions.
+"""
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import SCons.Tool
+import SCons.Tool.cc
+from SCons.Action import Action, CommandGeneratorAction
+from SCons.Builder import ListEmitter
+from SCons.Errors import BuildError, UserError
+from SCons.Tool.cxx import CXXSuffixes
+from SCons.Util import CLVar
+
+from . import compiler, scons_images, scons_runtime, settings
+from .request import ImageKind
+from .settings import SettingError, Settings
+
+Env = Any
+Node = Any
+Nodes = list[Any]
+
+_COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
+_LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
+_helped: list[bool] = []
+
+
+# ---- loading ---------------------------------------------------------------------------------------------------
+
+
+def exists(env: Env) -> bool:
+    """Whether there is a compiler to work with."""
+    return bool(env.get("CC") or env.get("CXX") or env.Detect(["gcc", "clang", "cc"]))
+
+
+def generate(env: Env, **kw: Any) -> None:
+    """Add the tool to `env`. May run again for the same environment or a clone: each step is done once.
+
+    Runs under -h, -n and -c as well: nothing is written or printed, no process is started. Raises UserError.
+    """
+    _refuse_foreign_platform(env)
+    arguments = _arguments()
+    _define_variables(env, arguments, kw)
+    _hook_compiles(env)
+    _add_help()
+    if not _switched_on(arguments):
+        env["HOTRELOAD_ENABLED"] = False
+        scons_images.declare_target(env, scons_images.refuse_hotpatch)
+        return
+    _hook_links(env)
+    scons_images.declare_target(env, scons_images.run_hotpatch)
+    if _runs_hotpatch(env):
+        scons_images.lock_tree(env)
+
+
+def _refuse_foreign_platform(env: Env) -> None:
+    if not sys.platform.startswith("linux") or os.uname().machine not in ("x86_64", "amd64"):
+        raise UserError("hotreload: this version works on Linux on x86-64 only")
+    if not exists(env):
+        raise UserError(f"hotreload: neither gcc nor clang is on the build's PATH ({env['ENV'].get('PATH', '')}); "
+                        "install one, or set CC")
+
+
+def _arguments() -> dict[str, str]:
+    """What stands on the command line as NAME=VALUE; nothing where SCons is used as a library."""
+    script = sys.modules.get("SCons.Script")
+    return dict(script.ARGUMENTS) if script else {}
+
+
+def _switched_on(arguments: dict[str, str]) -> bool:
+    try:
+        return settings.truth(arguments.get("HOTRELOAD", "1"))
+    except ValueError as e:
+        raise UserError(f"hotreload: HOTRELOAD: {e}") from None
+
+
+def _define_variables(env: Env, arguments: dict[str, str], keywords: dict[str, Any]) -> None:
+    try:
+        values = settings.collect(env, arguments, keywords)
+        settings.check(values)
+    except SettingError as e:
+        raise UserError(str(e)) from None
+    for name, value in values.items():
+        env[name] = list(value) if isinstance(value, tuple) else value
+    env.SetDefault(HOTRELOAD_CCFLAGS=CLVar("$_HOTRELOAD_CODEFLAGS"))
+    env["_HOTRELOAD_CODEFLAGS"] = _code_flags
+    env["_HOTRELOAD_CPPFLAGS"] = _preprocessor_flags
+    env["_HOTRELOAD_LIBFLAGS"] = _library_flags
+    env["_HOTRELOAD_SIGNATURE"] = tool_signature()
+
+
+@functools.cache
+def tool_signature() -> str:
+    """Digest of our own sources: another version of the tool must instrument every object again."""
+    digest = hashlib.blake2b(digest_size=16)
+    for directory, pattern in ((Path(__file__).parent, "**/*.py"), (scons_runtime.sources_directory(), "**/*.[chS]")):
+        for path in sorted(directory.glob(pattern)):
+            digest.update(path.relative_to(directory).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _add_help() -> None:
+    script = sys.modules.get("SCons.Script")
+    if script is None or _helped:
+        return
+    _helped.append(True)
+    accepted = inspect.signature(script.HelpFunction).parameters     # the name changed in SCons 4.6 and 4.9
+    local = next((name for name in ("local_only", "keep_local") if name in accepted), None)
+    script.HelpFunction(settings.help_text(), append=True, **({local: True} if local else {}))
+
+
+def _runs_hotpatch(env: Env) -> bool:
+    script = sys.modules.get("SCons.Script")
+    if script is None or scons_images.TARGET not in script.COMMAND_LINE_TARGETS:
+        return False
+    return not any(env.GetOption(option) for option in ("no_exec", "clean", "help", "interactive"))
+
+
+# ---- which targets take part -----------------------------------------------------------------------------------
+
+
+def _active(env: Env) -> bool:
+    """Whether `env` asked for the tool. Tests of Configure are built without it: they ask what the compiler does."""
+    return bool(env.get("_HOTRELOAD_SIGNATURE") and not env.get("SCONF_NODE") and _checked(env).enabled)
+
+
+def _checked(env: Env) -> Settings:
+    try:
+        return settings.check(env)
+    except SettingError as e:
+        raise UserError(str(e)) from None
+
+
+def _instruments(env: Env, source: Nodes) -> bool:
+    """Whether the object made from `source` is instrumented: a static question, so that a signature can hold it."""
+    if not source or not _active(env):
+        return False
+    path = scons_images.relative_path(env, source[0].srcnode()) if hasattr(source[0], "srcnode") else ""
+    return not _checked(env).excludes(path)
+
+
+# ---- compiles --------------------------------------------------------------------------------------------------
+
+
+def _hook_compiles(env: Env) -> None:
+    SCons.Tool.cc.add_common_cc_variables(env)
+    _append_once(env, "_CCCOMCOM", _COMPILE_HOOK)
+    for builder in SCons.Tool.createObjBuilders(env):
+        _follow(builder, _after_compile)
+
+
+def _append_once(env: Env, variable: str, hook: str) -> None:
+    if hook not in env.get(variable, ""):
+        env[variable] = env.get(variable, "") + hook
+
+
+def _code_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> list[str]:
+    """$_HOTRELOAD_CODEFLAGS: how the compiler of this source is told to make code that can be patched."""
+    if not _active(env):
+        return []
+    is_cxx = bool(source) and os.path.splitext(str(source[0]))[1] in CXXSuffixes
+    command = scons_runtime.words(env, "$CXX" if is_cxx else "$CC")
+    if not command:
+        return []
+    try:
+        return list(compiler.flags(command, "c++" if is_cxx else "c", {k: str(v) for k, v in env["ENV"].items()}))
+    except compiler.Unsupported as e:
+        raise UserError(f"hotreload: {e}") from None
+
+
+def _preprocessor_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> list[str]:
+    """$_HOTRELOAD_CPPFLAGS: lets programs include <hotreload.h>, also with HOTRELOAD=0, where it declares no-ops.
+
+    Searched last, so that no header of ours hides one of the user's or the system's.
+    """
+    if env.get("SCONF_NODE"):
+        return []
+    define = ["-DHOTRELOAD=1"] if _active(env) else []
+    return [*define, "$(", "-idirafter", str(scons_runtime.sources_directory()), "$)"]
+
+
+def _after_compile(env: Env, source: Nodes) -> Any:
+    return INSTRUMENT if _instruments(env, source) else None
+
+
+def instrument_object(target: Nodes, source: Nodes, env: Env) -> None:
+    """Rewrite the object that the compiler has just written. Runs on a build thread. Raises BuildError."""
+    from . import errors, instrument, names
+    checked = _checked(env)
+    options = instrument.Options(pad=checked.pad, stubs=checked.stubs, headers=_headers_digest(target[0]))
+    name = names.object_name(scons_images.relative_path(env, target[0]))
+    path = target[0].get_abspath()
+    try:
+        instrument.instrument_file(path, object_name=name, options=options)
+    except (errors.HotreloadError, OSError) as e:
+        raise _failure(target[0], e) from e
+
+
+def _failure(node: Node, error: Exception) -> BuildError:
+    """`error` as SCons shows it. What was made is removed: its sources may go back to what SCons takes for built."""
+    from . import errors
+    node.remove()
+    reasons = [str(r) for r in error.refusals] if isinstance(error, errors.Refused) else [str(error)]
+    return BuildError(node=node, errstr="hotreload: " + "\n  ".join(reasons))
+
+
+def _headers_digest(node: Node) -> str | None:
+    """Digest over the headers `node` was compiled with, by content; None if the build does not know them."""
+    if node.implicit is None:
+        return None
+    commands = set(node.get_executor().get_implicit_deps())     # the compiler itself, of which the map tells otherwise
+    headers = {str(dep): dep.get_csig() for dep in node.implicit if dep not in commands}
+    text = "".join(f"{path}\0{signature}\n" for path, signature in sorted(headers.items()))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+# ---- links -----------------------------------------------------------------------------------------------------
+
+
+def _hook_links(env: Env) -> None:
+    _append_once(env, "_LIBFLAGS", _LINK_HOOK)
+    kinds: tuple[tuple[Any, ImageKind], ...] = (
+        (SCons.Tool.createProgBuilder(env), "program"),
+        (SCons.Tool.createSharedLibBuilder(env), "shared"),
+        (SCons.Tool.createLoadableModuleBuilder(env), "module"))
+    for builder, kind in kinds:
+        _follow(builder, _after_link)
+        _emit(builder, kind)
+
+
+def _emit(builder: Any, kind: ImageKind) -> None:
+    """Put our emitter behind the builder's own. In the builder, not in PROGEMITTER: it survives overrides."""
+    if any(isinstance(emitter, _ImageEmitter) for emitter in getattr(builder.emitter, "data", ())):
+        return
+    before = [builder.emitter] if builder.emitter else []
+    builder.emitter = ListEmitter([*before, _ImageEmitter(kind)])
+
+
+class _ImageEmitter:
+    """Gives each image the runtime's objects, and tells the hotpatch target of it."""
+
+    def __init__(self, kind: ImageKind) -> None:
+        self.kind = kind
+
+    def __call__(self, target: Nodes, source: Nodes, env: Env) -> tuple[Nodes, Nodes]:
+        if not _active(env):
+            return target, source
+        _append_once(env, "_LIBFLAGS", _LINK_HOOK)     # a linker tool loaded after us has set it anew
+        runtime = scons_runtime.nodes(env, _checked(env))
+        target[0].attributes.hotreload_archive = runtime.archive
+        env.Depends(target[0], runtime.archive)
+        _clean_state(env, target[0])
+        scons_images.record(target[0], env, self.kind)
+        return target, [*source, *(node for node in runtime.objects if node not in source)]
+
+
+def _clean_state(env: Env, image: Node) -> None:
+    """`scons -c` of the whole tree removes the state directory too; `scons -c NAME` leaves what others need."""
+    script = sys.modules.get("SCons.Script")
+    if script and env.GetOption("clean") and set(script.COMMAND_LINE_TARGETS) <= {"."}:
+        env.Clean(image, env.Dir(_checked(env).directory))
+
+
+def _library_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> list[Any]:
+    """$_HOTRELOAD_LIBFLAGS, at the end of the link line: the build-id, and what the runtime needs."""
+    archive = getattr(target[0].attributes, "hotreload_archive", None) if target else None
+    if archive is None:
+        return []
+    return ["-Wl,--build-id=sha1", str(archive), "-lpthread", "-ldl"]
+
+
+def _after_link(env: Env, source: Nodes) -> Any:
+    return FILE_BASELINE if _active(env) else None
+
+
+def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
+    """Keep a copy of the image just linked, under its build-id. Runs on a build thread. Raises BuildError."""
+    from . import baseline, errors
+    store = baseline.Store(Path(scons_images.state_directory(env)))
+    try:
+        store.file_image(Path(target[0].get_abspath()), scons_images.relative_path(env, target[0]))
+    except (errors.HotreloadError, OSError) as e:
+        raise _failure(target[0], e) from e
+
+
+# ---- one more action behind a builder's own --------------------------------------------------------------------
+
+
+class _Following:
+    """Generates a builder's action: the original one, and behind it what `choose(env, source)` gives, if anything."""
+
+    def __init__(self, original: Any, choose: Any) -> None:
+        self.original = original
+        self.choose = choose
+
+    def __call__(self, target: Nodes, source: Nodes, env: Env, for_signature: bool) -> Any:
+        following = self.choose(env, source)
+        return [self.original, following] if following else self.original
+
+
+def _follow(builder: Any, choose: Any) -> None:
+    builder = getattr(builder, "builder", builder)     # a builder with an action for each suffix is wrapped in another
+    action = builder.action
+    if not isinstance(getattr(action, "generator", None), _Following):
+        builder.action = CommandGeneratorAction(_Following(action, choose), {})
+
+
+def _say_nothing(target: Nodes, source: Nodes, env: Env) -> None:
+    return None
+
+
+INSTRUMENT = Action(instrument_object, strfunction=_say_nothing,
+                    varlist=["HOTRELOAD_STUBS", "HOTRELOAD_PAD", "_HOTRELOAD_SIGNATURE"])
+FILE_BASELINE = Action(file_baseline, strfunction=_say_nothing, varlist=["HOTRELOAD_DIR"])
