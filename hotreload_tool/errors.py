@@ -46,3 +46,8 @@ class Damaged(HotreloadError):
         self.where = where
         self.why = why
         super().__init__(f"{self.file}: {where}: {why}" if where else f"{self.file}: {why}")
+
+
+class NotForImage(HotreloadError):
+    """A sound bundle, but for another image, or not the next one for this image."""
+    exit_code = 5

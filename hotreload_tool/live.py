@@ -1,0 +1,368 @@
+"""The live state: what lives where in a process, after an image was loaded and some generations were applied.
+
+All addresses are image-relative (docs/formats.md). Everything is kept in dictionaries by name, so that a patch costs
+what it touches and not what the program is large.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from . import difference
+from .difference import Definition
+from .errors import Damaged, NotForImage
+from .names import BODY_SUFFIX, SLOT_SUFFIX
+from .objectmap import DataEntry, FunctionEntry, ObjectMap
+
+NO_ID = "0" * 64       # the id of generation 0: the image as built
+
+
+class ImageSymbol(NamedTuple):
+    """A defined symbol of the image's symbol table; versions ("@GLIBC_2.2.5") are cut off."""
+    name: str
+    address: int       # offset in the TLS segment if `type` is "TLS"
+    size: int
+    type: str          # "NOTYPE" | "OBJECT" | "FUNC" | "TLS" | "IFUNC"
+    binding: str       # "LOCAL" | "GLOBAL" | "WEAK"
+    visibility: str    # "DEFAULT" | "INTERNAL" | "HIDDEN" | "PROTECTED"
+    section: str       # name of its section, "*ABS*" if none
+
+
+class TlsSegment(NamedTuple):
+    """PT_TLS. On x86-64 the executable's symbol at offset `o` lies at `o - round_up(size, align)` from the thread
+    pointer (ELF Handling For Thread-Local Storage, variant II)."""
+    address: int
+    size: int          # p_memsz
+    align: int
+
+
+@dataclass
+class ImageFacts:
+    """What the tool needs to know of a linked image. `baseline.read_image` makes it from a file."""
+    path: str
+    build_id: str                                   # hexadecimal
+    kind: str                                       # "exec" | "pie" | "shared"
+    machine: int                                    # e_machine
+    maps: list[ObjectMap]                           # in link order
+    symbols: list[ImageSymbol]
+    slots: dict[int, int]                           # address of a slot -> the code's address it holds at start
+    arena: tuple[int, int]                          # (address, size in bytes)
+    tls: TlsSegment | None = None
+    exported: list[str] = field(default_factory=list)   # names in the dynamic symbol table
+    needed: list[str] = field(default_factory=list)     # DT_NEEDED
+    runpath: list[str] = field(default_factory=list)    # DT_RUNPATH, or DT_RPATH
+
+    def to_json(self) -> dict[str, Any]:
+        return {**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
+                "maps": [m.to_json() for m in self.maps], "slots": list(self.slots.items())}
+
+    @classmethod
+    def from_json(cls, doc: Mapping[str, Any]) -> ImageFacts:
+        """Raises KeyError, TypeError, ValueError for anything `to_json` did not make."""
+        fields = dict(doc)
+        fields["maps"] = [ObjectMap.from_json(m) for m in fields["maps"]]
+        fields["symbols"] = [ImageSymbol(*s) for s in fields["symbols"]]
+        fields["slots"] = {int(address): int(code) for address, code in fields["slots"]}
+        fields["arena"] = (int(fields["arena"][0]), int(fields["arena"][1]))
+        fields["tls"] = TlsSegment(*fields["tls"]) if fields["tls"] else None
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class LiveFunction:
+    """One function that lives in the process."""
+    name: str
+    object: str
+    entry: int                 # of the stub; never changes
+    slot: int | None           # None: no stub in this image, so it cannot be patched
+    body: int | None           # of the code that runs now; None without a slot
+    size: int
+    digest: str
+    signature: str | None
+    generation: int            # that brought this body; 0: the image
+
+    @property
+    def patchable(self) -> bool:
+        return self.slot is not None
+
+
+@dataclass(frozen=True)
+class LiveData:
+    """One variable or constant that lives in the process."""
+    name: str
+    object: str
+    address: int               # for thread-locals the offset in the image's TLS segment
+    size: int
+    extent: int                # bytes it may grow to
+    digest: str                # of the initialiser it was made with, or of the content it was last given
+    kind: str                  # objectmap.DataEntry.kind
+    type: str | None
+    generation: int            # that brought it
+    align: int = 1
+    retired: int | None = None  # generation in whose source it no longer was; it keeps its memory and value
+
+
+@dataclass
+class LiveState:
+    """One image in a process, and the generations it took."""
+    build_id: str
+    kind: str
+    path: str
+    facts: ImageFacts
+    arena: tuple[int, int]                 # (address, size in bytes)
+    arena_used_end: int                    # payloads lie between the arena's address and this
+    generation: int = 0
+    id: str = NO_ID
+    maps: dict[str, ObjectMap] = field(default_factory=dict)            # object -> its latest map, in link order
+    functions: dict[str, LiveFunction] = field(default_factory=dict)
+    data: dict[str, LiveData] = field(default_factory=dict)
+    types: dict[str, set[str]] = field(default_factory=dict)            # type-unit signature -> objects that have it
+    symbols: dict[str, int] = field(default_factory=dict)               # of the image's uninstrumented parts
+    tls_symbols: dict[str, int] = field(default_factory=dict)           # the same for thread-locals: offsets
+    ifuncs: set[str] = field(default_factory=set)                       # resolved at load time: no address to bind to
+    definitions: dict[str, tuple[Definition, ...]] = field(default_factory=dict)  # name -> who defines it, in link order
+    order: dict[str, int] = field(default_factory=dict)                 # object -> position in link order
+
+    def redefined(self, news: Mapping[str, ObjectMap | None]) -> dict[str, tuple[Definition, ...]]:
+        """Who defines each name that an object of `news` defines or used to define, once `news` are in (None: an object
+        that is no longer part of the image). Names that nobody defines any more have an empty tuple."""
+        names: dict[str, list[Definition]] = {}
+        for obj in news:
+            for entry in difference.entries(self.maps[obj]) if obj in self.maps else []:
+                names.setdefault(entry.name, [])
+        for obj, new in news.items():
+            for entry in difference.entries(new) if new else []:
+                names.setdefault(entry.name, []).append(Definition(obj, entry))
+        for name, found in names.items():
+            found += [d for d in self.definitions.get(name, ()) if d.object not in news]
+            found.sort(key=lambda d: self.order.get(d.object, len(self.order)))
+        return {name: tuple(found) for name, found in names.items()}
+
+    def copy(self) -> LiveState:
+        """Independent of the original; entries are immutable and shared."""
+        return dataclasses.replace(
+            self, maps=dict(self.maps), functions=dict(self.functions), data=dict(self.data),
+            types={s: set(objects) for s, objects in self.types.items()}, definitions=dict(self.definitions),
+            order=dict(self.order))
+
+
+# ---- the image as built ------------------------------------------------------------------------------------------
+
+
+def from_image(image: ImageFacts) -> LiveState:
+    """The state at generation 0. Raises Damaged if the symbols contradict the maps."""
+    live = LiveState(image.build_id, image.kind, image.path, image, image.arena, image.arena[0])
+    _add_maps(live, image.maps)
+    symbols = _Symbols(image)
+    for name, definitions in live.definitions.items():
+        prevails = difference.prevailing(definitions)
+        if prevails is not None:
+            _add_definition(live, symbols, name, prevails)
+    for symbol in symbols.bindable():
+        if symbol.name in live.functions or symbol.name in live.data:
+            continue
+        if symbol.type == "IFUNC":
+            live.ifuncs.add(symbol.name)
+        else:
+            (live.tls_symbols if symbol.type == "TLS" else live.symbols)[symbol.name] = symbol.address
+    return live
+
+
+def _add_maps(live: LiveState, maps: Iterable[ObjectMap]) -> None:
+    definitions: dict[str, list[Definition]] = {}
+    for m in maps:
+        if m.object in live.maps:
+            raise Damaged(live.path, f"object map of {m.object}", "the image holds two maps of this object")
+        live.maps[m.object] = m
+        live.order[m.object] = len(live.order)
+        for entry in difference.entries(m):
+            definitions.setdefault(entry.name, []).append(Definition(m.object, entry))
+        for signature in m.types:
+            live.types.setdefault(signature, set()).add(m.object)
+    live.definitions = {name: tuple(found) for name, found in definitions.items()}
+
+
+def _add_definition(live: LiveState, symbols: _Symbols, name: str, definition: Definition) -> None:
+    """Names without a symbol were left out by the linker (--gc-sections): they do not live in the process."""
+    obj, entry = definition
+    symbol = symbols.find(name)
+    if symbol is None:
+        return
+    if isinstance(entry, DataEntry):
+        live.data[name] = _new_data(entry, obj, symbol.address, 0)
+        return
+    slot = symbols.find(name + SLOT_SUFFIX)
+    body = None
+    if slot is not None:
+        body = symbols.slots.get(slot.address)
+        if body is None:
+            raise Damaged(live.path, slot.name, f"the slot at {slot.address:#x} holds no address of code")
+    live.functions[name] = LiveFunction(name, obj, symbol.address, slot.address if slot else None, body, entry.size,
+                                        entry.digest, entry.signature, 0)
+
+
+class _Symbols:
+    """The image's symbols by name, where a name means one thing."""
+    _LINKER_MADE_LOCAL = ("HIDDEN", "INTERNAL")   # the linker turns hidden symbols into local ones
+
+    def __init__(self, image: ImageFacts) -> None:
+        self.slots = image.slots
+        self._public: dict[str, ImageSymbol] = {}
+        self._hidden: dict[str, list[ImageSymbol]] = {}
+        self._local: dict[str, list[ImageSymbol]] = {}
+        bodies = set(image.slots.values())
+        for symbol in image.symbols:
+            if symbol.section == "*ABS*":
+                continue
+            if symbol.binding != "LOCAL":
+                self._public[symbol.name] = symbol
+            elif symbol.visibility in self._LINKER_MADE_LOCAL:
+                self._hidden.setdefault(symbol.name, []).append(symbol)
+            elif symbol.address not in bodies:
+                self._local.setdefault(symbol.name, []).append(symbol)
+
+    def find(self, name: str) -> ImageSymbol | None:
+        """What an instrumented object's public or unique name became. It is a plain local symbol where a version script
+        made it local; the code of a file-local function can bear the same name, but is known by its slot."""
+        symbol = self._public.get(name)
+        for candidates in (self._hidden, self._local):
+            if symbol is None and len(candidates.get(name, ())) == 1:
+                symbol = candidates[name][0]
+        return symbol
+
+    def bindable(self) -> Iterable[ImageSymbol]:
+        """Symbols that an undefined symbol of a new object could mean."""
+        yield from (s for s in self._public.values() if not s.name.endswith((SLOT_SUFFIX, BODY_SUFFIX)))
+        yield from (found[0] for name, found in self._hidden.items() if len(found) == 1
+                    and name not in self._public and not name.endswith((SLOT_SUFFIX, BODY_SUFFIX)))
+
+
+def _new_data(entry: DataEntry, obj: str, address: int, generation: int) -> LiveData:
+    return LiveData(entry.name, obj, address, entry.size, entry.extent, entry.digest, entry.kind, entry.type, generation,
+                    entry.align)
+
+
+# ---- generations -------------------------------------------------------------------------------------------------
+
+
+def apply_generation(live: LiveState, manifest_image: Mapping[str, Any], maps: Sequence[ObjectMap]) -> LiveState:
+    """`live` with one generation laid over it; `live` itself is not touched.
+
+    `manifest_image` is one entry of `images` of a bundle's manifest and `maps` the object maps of that image. Raises
+    NotForImage if the generation is for another image, or does not follow the one that is live.
+    """
+    return apply_generations(live, [(manifest_image, maps)])
+
+
+def apply_generations(live: LiveState, steps: Iterable[tuple[Mapping[str, Any], Sequence[ObjectMap]]]) -> LiveState:
+    """Several at once, oldest first, for the price of one copy."""
+    state = live.copy()
+    for manifest_image, maps in steps:
+        _overlay(state, manifest_image, maps)
+    return state
+
+
+def _overlay(state: LiveState, image: Mapping[str, Any], maps: Sequence[ObjectMap]) -> None:
+    _check_follows(state, image)
+    generation = int(image["generation"])
+    news = {m.object: m for m in maps}
+    _replace_data(state, image["data"], news, generation)
+    redefined = state.redefined(news)
+    _replace_maps(state, news, redefined)
+    _replace_functions(state, image, generation)
+    for name, definitions in redefined.items():
+        found = state.data.get(name)
+        if found is not None and found.retired is None and not definitions:
+            state.data[name] = dataclasses.replace(found, retired=generation)
+    state.generation, state.id = generation, str(image["id"])
+    state.arena_used_end = max(state.arena_used_end, int(image["arena"][1]))
+
+
+def _check_follows(state: LiveState, image: Mapping[str, Any]) -> None:
+    if image["build_id"] != state.build_id:
+        raise NotForImage(f"{state.path}: the bundle is for build-id {image['build_id']}, the image has {state.build_id}; "
+                          "make a new one from the image that runs")
+    if image["generation"] != state.generation + 1 or image["parent"] != state.id:
+        raise NotForImage(f"{state.path}: generation {image['generation']} follows {image['parent'][:12]}, but generation "
+                          f"{state.generation}, {state.id[:12]}, is live; apply the bundles in their order")
+
+
+def _replace_data(state: LiveState, data: Mapping[str, Any], news: Mapping[str, ObjectMap], generation: int) -> None:
+    """Static locals swap names, so all old ones are looked up before a new one is written."""
+    entries = {d.name: (m.object, d) for m in news.values() for d in m.data}
+    bound = {str(b["name"]): (state.data.get(str(b["was"])), b) for b in data["bound"]}
+    numbered = {d.name for obj in news if obj in state.maps for d in state.maps[obj].data if d.static_local}
+    for name in numbered:
+        state.data.pop(name, None)
+    for name, (was, record) in bound.items():
+        if name in entries:
+            state.data[name] = _continued(was, entries[name], record, generation)
+    for record in data["added"]:
+        obj, entry = _entry_of(state, record, entries)
+        state.data[entry.name] = dataclasses.replace(_new_data(entry, obj, int(record["address"]), generation),
+                                                     extent=int(record["extent"]))
+    for record in data["updated"]:
+        obj, entry = _entry_of(state, record, entries)
+        state.data[entry.name] = dataclasses.replace(state.data[entry.name], digest=entry.digest, object=obj, kind=entry.kind)
+
+
+def _continued(was: LiveData | None, new: tuple[str, DataEntry], record: Mapping[str, Any], generation: int) -> LiveData:
+    """A variable that goes on under a (perhaps new) name. Without `was` it came from an uninstrumented part."""
+    obj, entry = new
+    if was is None:
+        return dataclasses.replace(_new_data(entry, obj, int(record["address"]), generation), extent=int(record["extent"]))
+    return dataclasses.replace(was, name=entry.name, object=obj, type=entry.type or was.type, retired=None)
+
+
+def _entry_of(state: LiveState, record: Mapping[str, Any],
+              entries: Mapping[str, tuple[str, DataEntry]]) -> tuple[str, DataEntry]:
+    found = entries.get(str(record["name"]))
+    if found is None:
+        raise Damaged(state.path, f"generation {state.generation + 1}", f"{record['name']} is in no object map it brings")
+    return found
+
+
+def _replace_maps(state: LiveState, news: Mapping[str, ObjectMap], redefined: Mapping[str, tuple[Definition, ...]]) -> None:
+    for obj, new in news.items():
+        old = state.maps.get(obj)
+        for signature in old.types if old else ():
+            users = state.types[signature]
+            users.discard(obj)
+            if not users:
+                del state.types[signature]
+        for signature in new.types:
+            state.types.setdefault(signature, set()).add(obj)
+        state.maps[obj] = new
+        state.order.setdefault(obj, len(state.order))
+    for name, definitions in redefined.items():
+        if definitions:
+            state.definitions[name] = definitions
+        else:
+            state.definitions.pop(name, None)
+
+
+def _replace_functions(state: LiveState, image: Mapping[str, Any], generation: int) -> None:
+    """Removed functions stay: old callers and stored pointers go on using them, and their names may come back."""
+    for record in image["changed"]:
+        entry = _function_entry(state, record)
+        old = state.functions.get(entry.name)
+        if old is None:
+            raise Damaged(state.path, f"generation {generation}", f"it changes {entry.name}, which does not live in the image")
+        state.functions[entry.name] = dataclasses.replace(
+            old, object=str(record["object"]), body=int(record["body"]), size=int(record["size"]), digest=entry.digest,
+            signature=entry.signature or old.signature, generation=generation)
+    for record in image["added"]:
+        entry = _function_entry(state, record)
+        state.functions[entry.name] = LiveFunction(
+            entry.name, str(record["object"]), int(record["entry"]), int(record["slot"]), int(record["body"]),
+            int(record["size"]), entry.digest, entry.signature, generation)
+
+
+def _function_entry(state: LiveState, record: Mapping[str, Any]) -> FunctionEntry:
+    name, obj = str(record["name"]), str(record["object"])
+    for definition in state.definitions.get(name, ()):
+        if definition.object == obj and isinstance(definition.entry, FunctionEntry):
+            return definition.entry
+    raise Damaged(state.path, f"generation {state.generation + 1}", f"no object map says that {obj} defines {name}")
