@@ -54,9 +54,9 @@ class Digester:
                     hash_.update(_identity(target, name, statics))
         return Content(hash_.hexdigest(), list(refs))
 
-    def section(self, section: Section) -> str:
-        """Digest of a section that has no parts."""
-        return self.content(Part(section, 0, section.size, "section")).digest
+    def section(self, section: Section) -> Content:
+        """A section as a whole."""
+        return self.content(Part(section, 0, section.size, "section"))
 
     def _stream(self, part: Part) -> tuple[bytes, list[tuple[bytes, Part | None, str]]]:
         """The part's own bytes with relocated fields blanked, and its references."""

@@ -10,8 +10,9 @@ import dataclasses
 import json
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Iterator
+from typing import Any
 
 FORMAT = 1
 _MAGIC = b"HRMAP\0\0\1"
@@ -63,6 +64,7 @@ class SpecialEntry:
     section: str
     size: int
     digest: str
+    refs: list[str] = field(default_factory=list)   # of .init_array: the functions that run at start
 
 
 @dataclass

@@ -24,6 +24,8 @@ _IMAGE_SECTION = ".hr.image"      # address 0 of the image that is patched
 _TLS_SECTION = ".data.rel.ro.hr_tls"
 _TLS_SYMBOL = "hr_tls"
 _LINK_SECONDS = 600               # a linker that takes longer is stuck
+_PHDR = struct.Struct("<IIQQQQQQ")   # gABI: Elf64_Phdr
+_PT_NULL, _PT_LOAD, _PT_GNU_RELRO = 0, 1, 0x6474e552
 _UNDEFINED = re.compile(r"undefined reference to `([^']+)'|undefined symbol: (\S+)")
 
 
@@ -374,6 +376,7 @@ SECTIONS {{
   .dynamic : {{ *(.dynamic) }} :data :relro :dynamic
   .got : {{ *(.got) *(.igot) *(.got.plt) *(.igot.plt) }} :data :relro
   . = ALIGN({page});
+  hr_relro_end = .;
   .data : {{ *(.data .data.*) }} :data
   .bss : {{ *(.dynbss) *(.bss .bss.*) *(COMMON) }} :data
   . = ALIGN({page});
@@ -428,7 +431,7 @@ def _finish(request: PayloadRequest, out: Elf) -> Payload:
             payload.bodies[name.removesuffix(NEW_SUFFIX)] = (symbol.value, symbol.size)
     _find_added(out, symbols, payload)
     _find_new_data(request, out, symbols, payload)
-    payload.data = _with_unwind_size(out)
+    payload.data = _completed(out)
     return payload
 
 
@@ -466,13 +469,22 @@ def _word_target(out: Elf, slot: Symbol) -> int:
     raise HotreloadError(f"the payload's slot {slot.name} has no relocation: the linker did what it was not asked for")
 
 
-def _with_unwind_size(out: Elf) -> bytes:
-    raw = Path(out.where).read_bytes()
-    frame = next((s for s in out.sections if s.name == ".eh_frame"), None)
+def _completed(out: Elf) -> bytes:
+    """The file with what only the finished link knows: the size of the unwind tables, and the RELRO segment.
+
+    (With its own PHDRS in the script, ld leaves PT_GNU_RELRO empty.)"""
+    raw = bytearray(Path(out.where).read_bytes())
     tables = next(s for s in out.sections if s.name == names.PAYLOAD_SECTION)
-    at = raw.index(tables.data[:16]) if frame is not None else -1
-    if frame is None or at < 0:
-        return raw
-    patched = bytearray(raw)
-    struct.pack_into("<Q", patched, at + abi.PAYLOAD_TABLES["eh_frame"] + 8, frame.size)
-    return bytes(patched)
+    relro_end = next(s.value for s in out.symbols if s.name == "hr_relro_end")
+    frame = next((s for s in out.sections if s.name == ".eh_frame"), None)
+    phoff, = struct.unpack_from("<Q", raw, 32)
+    phentsize, phnum = struct.unpack_from("<HH", raw, 54)
+    segments = [list(_PHDR.unpack_from(raw, phoff + i * phentsize)) for i in range(phnum)]
+    home = next(s for s in segments if s[0] == _PT_LOAD and s[3] <= tables.addr < s[3] + s[6])
+    file_offset = home[2] + tables.addr - home[3]
+    struct.pack_into("<Q", raw, file_offset + abi.PAYLOAD_TABLES["eh_frame"] + 8, frame.size if frame else 0)
+    for i, segment in enumerate(segments):
+        if segment[0] == _PT_NULL:
+            size = relro_end - tables.addr
+            _PHDR.pack_into(raw, phoff + i * phentsize, _PT_GNU_RELRO, 4, file_offset, tables.addr, tables.addr, size, size, 1)
+    return bytes(raw)

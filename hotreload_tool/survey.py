@@ -175,7 +175,8 @@ class Survey:
         ends = self._bias.get(section.index)
         if ends is None:
             ends = self._bias[section.index] = self._decode(section)
-        return ends.get(rela.offset, self.arch.PC_BIAS)
+        usual: int = self.arch.PC_BIAS
+        return ends.get(rela.offset, usual)
 
     def _decode(self, section: Section) -> dict[int, int]:
         fields = sorted(r.offset for r in self.elf.relocations(section) if r.type in self.arch.PC_RELATIVE)
