@@ -1,0 +1,492 @@
+"""Every difference becomes supported work or a refusal with its reason.
+
+`make_plan` compares new object maps with the live state of one image. It never looks at bytes: what a function or a
+variable is, its digest says. A plan with refusals must not be carried out; it lists all of them, not the first.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from . import difference
+from .difference import Correlation, Definition, SpecialChange, kind_class
+from .errors import Refusal, Refused
+from .live import LiveData, LiveFunction, LiveState
+from .names import LOCAL_SEPARATOR
+from .objectmap import DataEntry, FunctionEntry, ObjectMap
+
+_RESTART = "restart the program to get this change"
+_OTHER_NAME = "give the new one another name, and copy what is needed by code"
+
+# Every refusal: code -> (what is in the way, what to do instead).
+_REFUSALS = {
+    "compiler": ("was compiled by {old}, now by {new}: layouts and conventions may differ",
+                 "use the compiler that the running program was built with"),
+    "stubs": ("has {new}, the running image has {old}", "build with the settings of the running program"),
+    "no-type-information": ("a header it includes changed, and without type information a changed layout cannot be seen",
+                            "build with debug information (-g), which the tool adds by itself unless that was turned off"),
+    "type-layout": ("the layout of type {name} changed, used by {objects}: what was made before the patch has the old one",
+                    "undo the change of layout, or restart the program; a new type beside the old one is fine"),
+    "constructor": ("a constructor or destructor was added or changed, and would never run",
+                    "call it from a function that runs"),
+    "constructor-removed": ("a constructor was removed that has run already, or a destructor that would still run at exit",
+                            _RESTART),
+    "linker-array": ("this linker-made array was {what}: the program walks over the one in its image, which cannot change",
+                     _RESTART),
+    "special-section": ("a section that the tool has no rule for was {what}", _RESTART),
+    "static-local": ("cannot tell which static local of this name goes on with which value: {reason}",
+                     "give each a name of its own, or change one function at a time"),
+    "data-size": ("its size changed from {old} to {new} bytes, but it lives in the process as it was made", _OTHER_NAME),
+    "data-align": ("its alignment changed from {old} to {new}, but it lives in the process as it was made", _OTHER_NAME),
+    "data-kind": ("it was {old} and is {new} now, but it lives in the process as it was made", _OTHER_NAME),
+    "data-type": ("its type changed from {old} to {new}, but it lives in the process as it was made", _OTHER_NAME),
+    "initialiser": ("its initial value changed, but it lives in the process and would keep its live value",
+                    "set the value by code in a function that runs, or undo the change of the initial value"),
+    "tls-changed": ("a thread-local changed its {what}: threads that run, and new ones too, have it as the program was built",
+                    "set it by code at the start of the thread, or give the new one another name"),
+    "tls-new": ("a new thread-local: threads that run have no room for it",
+                "use a global, or memory that the thread allocates"),
+    "kind": ("was a {old} and is a {new} now", "give the new one another name"),
+    "signature": ("its signature changed from {old} to {new}: calls under way in old code would pass the old arguments to it",
+                  "give the new function another name"),
+    "not-patchable": ("the image has no stub for it: the linker took the copy of an object that is not instrumented",
+                      "build all objects that define it with the tool, and restart the program"),
+    "not-instrumented": ("is in the image already, in a part that is not instrumented",
+                         "give the function another name, or build that part with the tool and restart the program"),
+    "dynamic-initialiser": ("code that runs before main to initialise variables is new or changed, and will not run again",
+                            "set the variables by code in a function that runs, or restart the program"),
+    "ifunc": ("the image chooses this function when it is loaded (IFUNC): there is no address to call",
+              "call it through a function that already calls it"),
+}
+
+# Allocated sections whose change alone has no meaning for a running program: unwind tables travel with their functions,
+# and notes describe the object.
+KNOWN_SECTIONS = frozenset({".eh_frame", ".gcc_except_table", ".note.gnu.property", ".note.GNU-stack", ".note.gnu.build-id",
+                            ".note.stapsdt", ".stapsdt.base", ".comment"})
+_AT_START_OR_END = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", ".init", ".fini")
+_C_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Functions by which GCC and clang run the initialisers of one translation unit.
+_INITIALISER = re.compile(r"_GLOBAL__(?:sub_)?[ID]_|_Z\d+__static_initialization_and_destruction_\d+|"
+                          r"__cxx_global_(?:var_init|array_dtor)")
+
+
+@dataclass(frozen=True)
+class FunctionChange:
+    """A live function that gets a new body. Addresses are image-relative."""
+    name: str
+    object: str            # that defines it now
+    entry: int             # its stub; stays
+    slot: int
+    old_body: int
+    old_size: int
+    why: str = "content"   # "content", or "direct": its code jumps straight into the old body of a changed function
+
+
+@dataclass(frozen=True)
+class NewFunction:
+    name: str
+    object: str
+
+
+@dataclass(frozen=True)
+class NewData:
+    name: str
+    object: str
+    kind: str
+    size: int
+    align: int
+    extent: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """A constant that takes new content where it is."""
+    name: str
+    object: str
+    was: str               # its old unique name
+    address: int
+    size: int
+    kind: str              # "rodata" | "relro"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A name of the new objects that already lives in the process."""
+    address: int           # image-relative; offset in the image's TLS segment if `kind` is "tls"
+    was: str               # its old unique name
+    kind: str              # "function" | "data" | "tls" | "symbol" (of an uninstrumented part)
+    extent: int = 0        # bytes a variable may grow to
+    slot: int | None = None
+
+
+@dataclass
+class Plan:
+    """What one generation does to one image."""
+    build_id: str
+    changed: list[FunctionChange] = field(default_factory=list)
+    added: list[NewFunction] = field(default_factory=list)       # new, and reached from something that runs
+    removed: list[NewFunction] = field(default_factory=list)     # no longer in the source
+    new_data: list[NewData] = field(default_factory=list)        # new, and reached
+    updates: list[Update] = field(default_factory=list)
+    bindings: dict[str, Binding] = field(default_factory=dict)   # of all objects in `maps`, by new unique name
+    refusals: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)               # sentences for people
+    objects: list[str] = field(default_factory=list)             # to be linked into the payload, in link order
+    maps: list[str] = field(default_factory=list)                # whose object maps the generation brings
+
+    @property
+    def empty(self) -> bool:
+        """Whether the process would not run or hold anything new."""
+        return not (self.changed or self.added or self.new_data or self.updates or self.refusals)
+
+    def check(self) -> None:
+        """Raises Refused with all reasons if there is one."""
+        if self.refusals:
+            raise Refused(self.refusals)
+
+
+def make_plan(live: LiveState, news: Mapping[str, ObjectMap | None], *,
+              known_sections: Collection[str] = KNOWN_SECTIONS) -> Plan:
+    """The plan by which `live` becomes the program of the new maps.
+
+    `news`: object -> its new map, for every object that was built anew (unchanged ones among them do no harm); None for
+    one that is no longer part of the image. `known_sections` are those whose change needs nothing done.
+    """
+    work = _Work(live, news, known_sections)
+    work.correlate_static_locals()
+    work.check_objects()
+    work.check_types()
+    work.classify_data()
+    work.classify_functions()
+    work.follow_direct_jumps()
+    work.collect_what_is_reached()
+    work.check_what_is_reached()
+    work.choose_objects()
+    work.bind()
+    work.tell()
+    return work.plan
+
+
+class _Work:
+    """The steps of `make_plan`, in its order, and what they hand to each other."""
+
+    def __init__(self, live: LiveState, news: Mapping[str, ObjectMap | None], known_sections: Collection[str]) -> None:
+        self.live, self.known_sections = live, known_sections
+        # An object that is as it was can't be part of a difference; its definitions still count in live.definitions.
+        self.news = {obj: new for obj, new in news.items() if new is None or live.maps.get(obj) != new}
+        self.maps: dict[str, ObjectMap] = {obj: new for obj, new in self.news.items() if new is not None}
+        self.plan = Plan(live.build_id)
+        self.statics = Correlation()                       # of all objects
+        self.redefined = live.redefined(self.news)
+        self.prevailing = {name: difference.prevailing(found) for name, found in self.redefined.items()}
+        self.changed: dict[str, Definition] = {}           # functions
+        self.continued: dict[str, LiveData] = {}           # new data name -> what it is in the process
+        self.fresh: set[str] = set()                       # names that don't live in the process, though an old one may
+        self.reached: dict[str, Definition] = {}           # new functions and data that the payload needs
+
+    # ---- object by object ---------------------------------------------------------------------------------------
+
+    def correlate_static_locals(self) -> None:
+        for obj, new in self.maps.items():
+            if obj in self.live.maps:
+                found = difference.correlate(self.live.maps[obj], new)
+                self.statics.pairs.update(found.pairs)
+                self.statics.ambiguous += found.ambiguous
+                self.statics.inherited.update(found.inherited)
+        for unsure in self.statics.ambiguous:
+            self._refuse("static-local", unsure.object, unsure.base, reason=unsure.reason)
+
+    def check_objects(self) -> None:
+        for obj, new in self.news.items():
+            old = self.live.maps.get(obj)
+            for change in difference.compare_special(old, new):
+                if change.section not in self.known_sections:
+                    self._refuse_special(change)
+            if old is None or new is None or not self._differs(obj):
+                continue
+            for refuse in (self._check_compiler, self._check_stubs, self._check_type_information):
+                refuse(old, new)
+
+    def _differs(self, obj: str) -> bool:
+        """Whether an object differs in what it defines, not only in numbers, lines and names of types."""
+        found = difference.compare(self.live.maps[obj], self.maps[obj])
+        return not found.empty
+
+    def _check_compiler(self, old: ObjectMap, new: ObjectMap) -> None:
+        if set(old.compiler) != set(new.compiler):
+            self._refuse("compiler", new.object, "", old=_listed(old.compiler), new=_listed(new.compiler))
+
+    def _check_stubs(self, old: ObjectMap, new: ObjectMap) -> None:
+        if (old.stubs, old.machine) != (new.stubs, new.machine):
+            self._refuse("stubs", new.object, "", old=f"{old.stubs} stubs for {old.machine}",
+                         new=f"{new.stubs} stubs for {new.machine}")
+
+    def _check_type_information(self, old: ObjectMap, new: ObjectMap) -> None:
+        if old.typed and new.typed:
+            return
+        if old.headers is not None and new.headers is not None and old.headers != new.headers:
+            self._refuse("no-type-information", new.object, "")
+        else:
+            self.plan.notes.append(f"{new.object} carries no type information: a changed layout of its types could not be seen")
+
+    def _refuse_special(self, change: SpecialChange) -> None:
+        code = "special-section"
+        if change.section.startswith(_AT_START_OR_END):
+            code = "constructor-removed" if change.what == "removed" else "constructor"
+        elif _C_IDENTIFIER.match(change.section):
+            code = "linker-array"
+        self._refuse(code, change.object, change.section, what=change.what)
+
+    def check_types(self) -> None:
+        olds = {obj: self.live.maps[obj] for obj in self.news if obj in self.live.maps}
+        elsewhere = (s for s, users in self.live.types.items() if not users <= self.news.keys())
+        users: dict[str, list[str]] = {}
+        for change in difference.layout_changes(olds, self.maps, elsewhere):
+            users.setdefault(change.name, []).append(change.object)
+        for name, objects in sorted(users.items()):
+            self._refuse("type-layout", objects[0], name or "(unnamed)", objects=_listed(objects))
+
+    # ---- data ---------------------------------------------------------------------------------------------------
+
+    def classify_data(self) -> None:
+        unsure = self.statics.ambiguous_names
+        for name, definition in self.prevailing.items():
+            if definition is None or not isinstance(definition.entry, DataEntry) or name in unsure:
+                continue
+            obj, entry = definition
+            if name in self.live.functions and self.live.definitions.get(name):
+                self._refuse("kind", obj, name, old="function", new="variable")
+                continue
+            was = self._live_data(entry)
+            if was is None:
+                self.fresh.add(name)
+            else:
+                self.continued[name] = was
+                self._compare_with_live(obj, entry, was)
+
+    def _live_data(self, entry: DataEntry) -> LiveData | None:
+        if entry.static_local:
+            old_name = self.statics.pairs.get(entry.name)
+            return self.live.data.get(old_name) if old_name else None
+        was = self.live.data.get(entry.name)
+        if was is None or was.retired is None:
+            return was
+        if _differences(was, entry):
+            return None
+        self.plan.notes.append(f"{entry.symbol} is back and goes on with the value it had")
+        return was
+
+    def _compare_with_live(self, obj: str, entry: DataEntry, was: LiveData) -> None:
+        differences = _differences(was, entry)
+        if not differences:
+            return
+        if kind_class(was.kind) == "thread-local":
+            self._refuse("tls-changed", obj, entry.name, what=", ".join(differences))
+        elif set(differences) != {"content"}:
+            for aspect in differences.keys() - {"content"}:
+                old, new = differences[aspect]
+                self._refuse(f"data-{aspect}", obj, entry.name, old=old, new=new)
+        elif kind_class(was.kind) == "writable":
+            self._refuse("initialiser", obj, entry.name)
+        else:
+            self.plan.updates.append(Update(entry.name, obj, was.name, was.address, was.size, was.kind))
+
+    # ---- functions ----------------------------------------------------------------------------------------------
+
+    def classify_functions(self) -> None:
+        for name, definition in self.prevailing.items():
+            if definition is None:
+                self._note_gone(name)
+            elif isinstance(definition.entry, FunctionEntry):
+                self._classify_function(definition.object, definition.entry)
+
+    def _note_gone(self, name: str) -> None:
+        was = self.live.functions.get(name)
+        if was is not None:
+            self.plan.removed.append(NewFunction(name, was.object))
+
+    def _classify_function(self, obj: str, entry: FunctionEntry) -> None:
+        name, was = entry.name, self.live.functions.get(entry.name)
+        if name in self.live.data and self.live.data[name].retired is None:
+            self._refuse("kind", obj, name, old="variable", new="function")
+        elif was is None and _is_strong(entry) and name in self.live.symbols:
+            self._refuse("not-instrumented", obj, name)
+        elif was is None:
+            self.fresh.add(name)
+        elif was.digest != entry.digest:
+            self._change(obj, entry, was, "content")
+            self._check_signature(obj, entry, was)
+
+    def _change(self, obj: str, entry: FunctionEntry, was: LiveFunction, why: str) -> None:
+        if was.slot is None or was.body is None:
+            self._refuse("not-patchable", obj, entry.name)
+            return
+        self.changed[entry.name] = Definition(obj, entry)
+        self.plan.changed.append(FunctionChange(entry.name, obj, was.entry, was.slot, was.body, was.size, why))
+        if _INITIALISER.match(entry.symbol):
+            self._refuse("dynamic-initialiser", obj, entry.name)
+
+    def _check_signature(self, obj: str, entry: FunctionEntry, was: LiveFunction) -> None:
+        if was.signature and entry.signature and was.signature != entry.signature:
+            self._refuse("signature", obj, entry.name, old=was.signature, new=entry.signature)
+
+    def follow_direct_jumps(self) -> None:
+        """Code that jumps into another function's body without a relocation goes past the stub: it must be replaced
+        together with what it jumps to. The assembler does that only inside one object."""
+        targets = {name for name, d in self.prevailing.items() if name in self.changed or d is None}
+        pending = {obj for name in targets for obj in self._definers(name)}
+        for obj in sorted(pending & self.live.maps.keys()):
+            m = self.maps.get(obj) or self.live.maps[obj]
+            grew = True
+            while grew:
+                jumping = [f for f in m.functions if not targets.isdisjoint(f.direct) and f.name not in targets]
+                grew = bool(jumping)
+                for function in jumping:
+                    targets.add(function.name)
+                    was = self.live.functions.get(function.name)
+                    if was is not None and was.object == obj:
+                        self._change(obj, function, was, "direct")
+
+    def _definers(self, name: str) -> list[str]:
+        was = self.live.functions.get(name)
+        return [d.object for d in self.live.definitions.get(name, ())] + ([was.object] if was else [])
+
+    # ---- what is new and needed ------------------------------------------------------------------------------------
+
+    def collect_what_is_reached(self) -> None:
+        """Follow references from all that changes. What does not live in the process and nobody reaches stays out."""
+        updated = [d for u in self.plan.updates if (d := self._definition(u.name)) is not None]
+        pending = [*self.changed.values(), *updated]
+        while pending:
+            for ref in _refs(pending.pop().entry):
+                definition = self._definition(ref)
+                if definition is not None and ref not in self.reached and not self._lives(ref):
+                    self.reached[ref] = definition
+                    pending.append(definition)
+        for name, definition in self.reached.items():
+            entry = definition.entry
+            if isinstance(entry, FunctionEntry):
+                self.plan.added.append(NewFunction(name, definition.object))
+            else:
+                self.plan.new_data.append(NewData(name, definition.object, entry.kind, entry.size, entry.align, entry.extent))
+
+    def _definition(self, name: str) -> Definition | None:
+        if name in self.prevailing:
+            return self.prevailing[name]
+        return difference.prevailing(self.live.definitions.get(name, ()))
+
+    def _lives(self, name: str) -> bool:
+        """Whether a new object's `name` is something in the process. A weak or COMDAT symbol is, in whatever part."""
+        if name in self.continued or name in self.statics.ambiguous_names:
+            return True
+        in_image = name in self.live.symbols or name in self.live.tls_symbols
+        if name in self.fresh:
+            return in_image
+        return in_image or name in self.live.functions or name in self.live.data
+
+    def check_what_is_reached(self) -> None:
+        for name, (obj, entry) in self.reached.items():
+            if isinstance(entry, DataEntry) and kind_class(entry.kind) == "thread-local":
+                self._refuse("tls-new", obj, name)
+            elif isinstance(entry, FunctionEntry) and _INITIALISER.match(entry.symbol):
+                self._refuse("dynamic-initialiser", obj, name)
+        for obj, name in self._imports_of_ifuncs():
+            self._refuse("ifunc", obj, name)
+
+    def _imports_of_ifuncs(self) -> list[tuple[str, str]]:
+        if not self.live.ifuncs:
+            return []
+        needed = [*self.changed.values(), *self.reached.values()]
+        return sorted({(d.object, ref) for d in needed for ref in _refs(d.entry) if ref in self.live.ifuncs})
+
+    # ---- what to link, and against what ------------------------------------------------------------------------------
+
+    def choose_objects(self) -> None:
+        needed = {d.object for d in (*self.changed.values(), *self.reached.values())} | {u.object for u in self.plan.updates}
+        position = self.live.order
+        self.plan.objects = sorted(needed, key=lambda o: (position.get(o, len(position)), o))
+        self.plan.maps = self.plan.objects + [o for o in self.maps if o not in needed]
+
+    def bind(self) -> None:
+        """Bind what the objects define and what they refer to. Objects that are not linked take part, so that the next
+        generation finds their variables under their new names."""
+        for obj in self.plan.maps:
+            m = self.maps.get(obj) or self.live.maps[obj]
+            names = {e.name for e in difference.entries(m)}
+            for entry in difference.entries(m):
+                names.update(_refs(entry))
+            for name in sorted(names.union(m.imports) - self.plan.bindings.keys() - self.reached.keys()):
+                found = self._binding(name)
+                if found is not None:
+                    self.plan.bindings[name] = found
+
+    def _binding(self, name: str) -> Binding | None:
+        live = self.live
+        data = self.continued.get(name) or (None if name in self.fresh else live.data.get(name))
+        if name in self.statics.ambiguous_names:
+            return None
+        defined = self._definition(name) is not None     # else a library may define it now, and not what was removed
+        if defined and data is not None:
+            return Binding(data.address, data.name, "tls" if kind_class(data.kind) == "thread-local" else "data", data.extent)
+        if defined and name in live.functions and name not in self.fresh:
+            function = live.functions[name]
+            return Binding(function.entry, name, "function", slot=function.slot)
+        if name in live.symbols:
+            return Binding(live.symbols[name], name, "symbol")
+        return Binding(live.tls_symbols[name], name, "tls") if name in live.tls_symbols else None
+
+    # ---- words ------------------------------------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        plan, notes = self.plan, self.plan.notes
+        for change in plan.changed:
+            entry = self.changed[change.name].entry
+            if entry.symbol == "main" or entry.section.startswith(".text.startup"):
+                notes.append(f"{entry.symbol} runs once, when the program starts: its new code takes effect at its next call, if any")
+        if plan.removed:
+            notes.append(f"no longer in the source: {_listed([_plain(f.name) for f in plan.removed])}; old callers and stored pointers "
+                         "go on using the old code")
+        notes += self.statics.inherited.values()
+        idle = sorted(n for n in self.fresh - self.reached.keys() if n not in plan.bindings and self._is_new_name(n))
+        if idle:
+            notes.append(f"new, but nothing that runs refers to it yet: {_listed([_plain(n) for n in idle])}")
+
+    def _is_new_name(self, name: str) -> bool:
+        return name not in self.live.definitions
+
+    def _refuse(self, code: str, obj: str, name: str, **words: str) -> None:
+        reason, advice = _REFUSALS[code]
+        self.plan.refusals.append(Refusal(code, obj, name, reason.format(name=name, **words), advice))
+
+
+def _differences(was: LiveData, entry: DataEntry) -> dict[str, tuple[str, str]]:
+    """What sets a variable in the process apart from its new definition: aspect -> (old, new), for people."""
+    known_types = was.type is not None and entry.type is not None
+    aspects = {
+        "size": (was.size, entry.size),
+        "align": (was.align, entry.align),
+        "kind": (kind_class(was.kind), kind_class(entry.kind)),
+        "type": (was.type, entry.type) if known_types else ("", ""),
+        "content": (was.digest, entry.digest),
+    }
+    return {aspect: (str(old), str(new)) for aspect, (old, new) in aspects.items() if old != new}
+
+
+def _refs(entry: FunctionEntry | DataEntry) -> Iterable[str]:
+    return [*entry.refs, *entry.direct] if isinstance(entry, FunctionEntry) else entry.refs
+
+
+def _is_strong(entry: FunctionEntry) -> bool:
+    return entry.comdat is None and entry.binding == "global"
+
+
+def _plain(name: str) -> str:
+    return name.partition(LOCAL_SEPARATOR)[0]
+
+
+def _listed(names: Collection[str], most: int = 8) -> str:
+    """A list for people, never longer than a line or two."""
+    shown = list(names)[:most]
+    more = len(names) - len(shown)
+    return (", ".join(shown) or "nothing known") + (f" and {more} more" if more > 0 else "")
