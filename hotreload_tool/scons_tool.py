@@ -10,11 +10,13 @@ This module is imported at every start of a build: nothing heavy may be imported
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -199,23 +201,31 @@ def _after_compile(env: Env, source: Nodes) -> Any:
 
 def instrument_object(target: Nodes, source: Nodes, env: Env) -> None:
     """Rewrite the object that the compiler has just written. Runs on a build thread. Raises BuildError."""
-    from . import errors, instrument, names
+    from . import instrument, names
     checked = _checked(env)
     options = instrument.Options(pad=checked.pad, stubs=checked.stubs, headers=_headers_digest(target[0]))
     name = names.object_name(scons_images.relative_path(env, target[0]))
     path = target[0].get_abspath()
-    try:
+    with _whole_or_removed(target[0]):
         instrument.instrument_file(path, object_name=name, options=options)
-    except (errors.HotreloadError, OSError) as e:
-        raise _failure(target[0], e) from e
 
 
-def _failure(node: Node, error: Exception) -> BuildError:
-    """`error` as SCons shows it. What was made is removed: its sources may go back to what SCons takes for built."""
+@contextlib.contextmanager
+def _whole_or_removed(node: Node) -> Iterator[None]:
+    """Turns errors of the tool into BuildErrors, and removes what was made so far.
+
+    A file left behind would be taken for a good one as soon as its sources are again what SCons last built it from.
+    """
     from . import errors
-    node.remove()
-    reasons = [str(r) for r in error.refusals] if isinstance(error, errors.Refused) else [str(error)]
-    return BuildError(node=node, errstr="hotreload: " + "\n  ".join(reasons))
+    try:
+        yield
+    except BaseException as e:
+        node.remove()
+        if isinstance(e, errors.Refused):
+            raise BuildError(node=node, errstr="hotreload: " + "\n  ".join(map(str, e.refusals))) from e
+        if isinstance(e, (errors.HotreloadError, OSError)):
+            raise BuildError(node=node, errstr=f"hotreload: {e}") from e
+        raise
 
 
 def _headers_digest(node: Node) -> str | None:
@@ -289,12 +299,10 @@ def _after_link(env: Env, source: Nodes) -> Any:
 
 def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
     """Keep a copy of the image just linked, under its build-id. Runs on a build thread. Raises BuildError."""
-    from . import baseline, errors
+    from . import baseline
     store = baseline.Store(Path(scons_images.state_directory(env)))
-    try:
+    with _whole_or_removed(target[0]):
         store.file_image(Path(target[0].get_abspath()), scons_images.relative_path(env, target[0]))
-    except (errors.HotreloadError, OSError) as e:
-        raise _failure(target[0], e) from e
 
 
 # ---- one more action behind a builder's own --------------------------------------------------------------------

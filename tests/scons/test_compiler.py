@@ -1,0 +1,53 @@
+"""Finding the flags of a compiler. Compilers are shell scripts that refuse what an older or other one refuses."""
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hotreload_tool import compiler
+
+PATH = {"PATH": os.environ["PATH"]}
+
+
+def fake_compiler(path: Path, refuses: str) -> list[str]:
+    """A compiler that fails with a sentence when an argument matches the shell pattern `refuses`; counts its calls."""
+    path.write_text(f"""#!/bin/sh
+echo call >> {path}.calls
+for word in "$@"; do
+  case "$word" in {refuses}) echo "fake: unknown option $word" >&2; exit 1;; esac
+done
+""")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return [str(path)]
+
+
+@pytest.mark.parametrize("refuses, expected", [
+    ("-nothing", compiler.CANDIDATES[0]),
+    ("-mno-direct-extern-access", compiler.CANDIDATES[1]),
+    ("-fno-ipa-ra|-fno-gnu-unique", compiler.CANDIDATES[2]),
+])
+def test_takes_the_first_set_that_works(tmp_path: Path, refuses: str, expected: tuple[str, ...]) -> None:
+    command = fake_compiler(tmp_path / "cc", refuses)
+    assert compiler.flags(command, "c", PATH) == expected
+    assert compiler.flags(command, "c", PATH) == expected
+    assert len((tmp_path / "cc.calls").read_text().splitlines()) == compiler.CANDIDATES.index(expected) + 1
+
+
+def test_unsupported_compiler_is_named_with_its_own_words(tmp_path: Path) -> None:
+    command = fake_compiler(tmp_path / "tcc", "-f*")
+    with pytest.raises(compiler.Unsupported, match=r"tcc cannot be used.*fake: unknown option.*use gcc"):
+        compiler.flags(command, "c", PATH)
+
+
+def test_missing_compiler() -> None:
+    with pytest.raises(compiler.Unsupported, match="no-such-compiler cannot be run"):
+        compiler.flags(["no-such-compiler"], "c", PATH)
+
+
+@pytest.mark.parametrize("command, language", [("gcc", "c"), ("g++", "c++")])
+def test_the_installed_compiler_is_supported(command: str, language: str) -> None:
+    found = compiler.flags([command], language, PATH)
+    assert {"-ffunction-sections", "-fdata-sections", "-fno-common", "-g"} <= set(found)
