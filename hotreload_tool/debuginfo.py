@@ -1,0 +1,679 @@
+"""Types from an object's debug information, quickly: this runs at every compile.
+
+What the object map needs and nothing more: type units by signature, signatures of C functions, types of variables.
+Only DIEs at file level are visited; function bodies are stepped over, except where one holds a static local.
+"""
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from . import dwarf
+from .dwarf import Abbrev, DebugInfoError, DebugSection, DebugSections, RelaTable, Unit
+
+__all__ = ["DebugInfoError", "DebugSection", "DebugSections", "DebugTypes", "RelaTable", "debug_sections", "read",
+           "read_object"]
+
+# DW_LANG_* (DWARF 5 table 7.17, dwarfstd.org/languages.html): C89, C, C99, C11, C17, C23. Symbols are plain names.
+_C_LANGUAGES = frozenset({0x01, 0x02, 0x0C, 0x1D, 0x2C, 0x3E})
+_SKIPPED_NAMESPACES = frozenset({"std", "__gnu_cxx"})
+_KEYWORDS = {dwarf.TAG_STRUCT: "struct", dwarf.TAG_CLASS: "class", dwarf.TAG_UNION: "union", dwarf.TAG_ENUM: "enum"}
+_QUALIFIERS = {dwarf.TAG_CONST: "const", dwarf.TAG_VOLATILE: "volatile", dwarf.TAG_RESTRICT: "restrict",
+               dwarf.TAG_ATOMIC: "_Atomic"}
+_POINTERS = {dwarf.TAG_POINTER: "*", dwarf.TAG_REFERENCE: "&", dwarf.TAG_RVALUE: "&&"}
+_ANONYMOUS_NAMESPACE = "(anonymous namespace)"
+
+_MAX_DEPTH = 64          # of types within types; damage is deeper
+_MAX_TEXT = 400          # characters of one printed piece; longer ones are cut and end in a digest
+_MAX_MEMBERS = 4         # shown of an unnamed struct
+_MAX_INFLATED = 1 << 30  # bytes of a compressed section
+
+# DW_AT_location of a variable with an address: a block of 9 bytes, DW_OP_addr and a field that a relocation fills; of a
+# thread-local one: 10 bytes, DW_OP_const8u, the field, DW_OP_form_tls_address or DW_OP_GNU_push_tls_address.
+_ADDRESS_BLOCK = re.compile(rb"\x09\x03\0{8}|\x0a\x0e\0{8}[\x9b\xe0]")
+_NO_VARIABLE = re.compile(r"^\.text|\.(str|cst)\d+(\.\d+)?$")   # sections of code and of literals
+
+
+@dataclass
+class DebugTypes:
+    """What an object says about types.
+
+    Printed types hold no offset, line or directory. A typedef is printed with what it stands for:
+    `size_t{long unsigned int}`; struct, union and enum by name alone, for their layout is compared by `units`. The type
+    of a variable whose layout is not told there (it is local to a function) is followed by a digest of it.
+    """
+    units: dict[str, str] = field(default_factory=dict)
+    """Signature (16 hex digits) of a type unit -> "struct foo", "class ns::Foo", or what a typedef calls it. Where the
+    compiler makes no type units, signatures are digests of our own."""
+    signatures: dict[str, str] = field(default_factory=dict)
+    """Symbol -> "int (int, struct foo *)", of functions whose symbol is their name: C and extern "C"."""
+    variables: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    """(linkage name or name, function it is local to) -> type. C++ gives some file-local ones a plain name."""
+    places: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(symbol or section, offset), as the location's relocation has it -> type, of the same variables."""
+    typed: bool = False
+    """The object has debug information, and all of it was understood."""
+    reason: str = ""
+    """Why it is not typed."""
+
+
+def read(sections: DebugSections) -> DebugTypes:
+    """The types of one object. What is damaged or not supported gives `typed=False` and a reason; nothing is raised."""
+    found = DebugTypes()
+    try:
+        _read(sections, found)
+    except DebugInfoError as e:
+        return DebugTypes(reason=f"debug information: {e}")
+    except (IndexError, struct.error) as e:
+        return DebugTypes(reason=f"debug information is truncated: {e}")
+    return found
+
+
+def read_object(sections: Sequence[Any], symbols: Sequence[Any]) -> DebugTypes:
+    """`read` of `debug_sections`: raises nothing."""
+    try:
+        return read(debug_sections(sections, symbols))
+    except DebugInfoError as e:
+        return DebugTypes(reason=f"debug information: {e}")
+
+
+def debug_sections(sections: Sequence[Any], symbols: Sequence[Any]) -> DebugSections:
+    """The debug sections among `sections` of a relocatable object.
+
+    A section has `index name type flags info data`, a symbol `name type shndx`, as in `elf.py`. Raises DebugInfoError
+    for a compressed section that can't be inflated.
+    """
+    rela_of = {s.info: s for s in sections if s.type == 4}
+
+    def name(index: int) -> str:
+        symbol = symbols[index]
+        of_section = symbol.type == 3 and 0 < symbol.shndx < len(sections)
+        return str(sections[symbol.shndx].name if of_section else symbol.name)
+
+    def section(s: Any) -> DebugSection:
+        rela = rela_of.get(s.index)
+        return DebugSection(_inflated(s), RelaTable(rela.data, name) if rela else {})
+
+    found = DebugSections()
+    for s in sections:
+        if not s.name.startswith(".debug_"):
+            continue
+        if s.name in (".debug_info", ".debug_types"):
+            getattr(found, s.name[7:]).append(section(s))
+        elif s.name == ".debug_str_offsets":
+            found.str_offsets = section(s)
+        elif s.name in (".debug_abbrev", ".debug_str", ".debug_line_str"):
+            setattr(found, s.name[7:], _inflated(s))
+    return found
+
+
+def _inflated(section: Any) -> bytes:
+    """A section's bytes; gABI chapter 4, "Section Compression", if it has SHF_COMPRESSED."""
+    data: bytes = section.data
+    if not section.flags & 0x800:
+        return data
+    if len(data) < 24 or int.from_bytes(data[:4], "little") != 1:
+        raise DebugInfoError(f"{section.name}: compressed in a way other than zlib")
+    size = int.from_bytes(data[8:16], "little")
+    try:
+        out = zlib.decompressobj().decompress(data[24:], min(size, _MAX_INFLATED) + 1)
+    except zlib.error as e:
+        raise DebugInfoError(f"{section.name}: {e}") from e
+    if len(out) != size:
+        raise DebugInfoError(f"{section.name}: does not inflate to the {size} bytes it claims")
+    return out
+
+
+# ---- units --------------------------------------------------------------------------------------
+
+
+def _read(sections: DebugSections, found: DebugTypes) -> None:
+    type_units, compile_units = _units(sections)
+    if not compile_units:
+        raise DebugInfoError("there is none")
+    named = _Names(type_units)
+    scans = [_Scan(unit) for unit in compile_units]
+    for scan in scans:
+        for name, signature in scan.named_signatures():
+            named.typedefs.setdefault(signature, name)
+    for scan in scans:
+        scan.collect(_Printer(scan.unit, named), found)
+    for signature in type_units:
+        found.units[f"{signature:016x}"] = named.name(signature)
+    found.typed = True
+
+
+def _units(sections: DebugSections) -> tuple[dict[int, Unit], list[Unit]]:
+    """Type units by signature, and compile units."""
+    tables: dict[int, dict[int, Abbrev]] = {}
+    type_units: dict[int, Unit] = {}
+    compile_units: list[Unit] = []
+    for homes, types in ((sections.info, False), (sections.types, True)):
+        for home in homes:
+            at = 0
+            while at < len(home.data):
+                unit = Unit(sections, home, at, types, tables)
+                if unit.unit_type == dwarf.UT_TYPE:
+                    type_units.setdefault(unit.signature, unit)
+                else:
+                    compile_units.append(unit)
+                at = unit.end
+    return type_units, compile_units
+
+
+class _Names:
+    """Printed names of type units."""
+
+    def __init__(self, units: dict[int, Unit]) -> None:
+        self._units = units
+        self._names: dict[int, str] = {}
+        self._depth = 0
+        self.typedefs: dict[int, str] = {}       # signature of an unnamed type -> the name a typedef gives it
+
+    def enter(self) -> None:
+        """Bounds recursion, over units too. Nobody leaves after an error: it ends the reading."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise DebugInfoError(f"types nest more than {_MAX_DEPTH} deep")
+
+    def leave(self) -> None:
+        self._depth -= 1
+
+    def name(self, signature: int) -> str:
+        known = self._names.get(signature)
+        if known is None:
+            self.enter()
+            known = self._names[signature] = self._find(signature)
+            self.leave()
+        return known
+
+    def unnamed(self, signature: int) -> str | None:
+        """The keyword of a type that has no name of its own, else None."""
+        unit = self._units.get(signature)
+        if unit is None:
+            return None
+        abbrev, at = unit.entry(unit.type_offset)
+        return _KEYWORDS.get(abbrev.tag) if dwarf.AT_NAME not in abbrev.names else None
+
+    def _find(self, signature: int) -> str:
+        unit = self._units.get(signature)
+        if unit is None:
+            return f"type {signature:016x}"      # its unit is not in this object: a split or stripped one
+        abbrev, at = unit.entry(unit.type_offset)
+        keyword = _KEYWORDS.get(abbrev.tag, "type")
+        name = unit.string(abbrev, at, dwarf.AT_NAME)
+        if name is None:
+            return self.typedefs.get(signature) or _Printer(unit, self).content(unit.type_offset)
+        target = unit.type_offset
+        specified = unit.reference(abbrev, at, dwarf.AT_SPECIFICATION)
+        if specified:
+            target = specified[0]
+        return " ".join((keyword, "::".join([*_scopes(unit, target), name])))
+
+
+def _scopes(unit: Unit, target: int) -> list[str]:
+    """The names of the DIEs around the one at `target`, from the outermost."""
+    root, at = unit.entry(unit.first)
+    at = unit.after(root, at)
+    scopes: list[str] = []
+    while at < target:
+        abbrev, attrs = unit.die(at)
+        if abbrev is None:
+            if not scopes:
+                break
+            scopes.pop()
+            at = attrs
+            continue
+        after = unit.after(abbrev, attrs)
+        sibling = unit.sibling(abbrev, after) if abbrev.children else after
+        if sibling is None or sibling > target:
+            scopes.append(unit.string(abbrev, attrs, dwarf.AT_NAME) or _ANONYMOUS_NAMESPACE)
+            sibling = after
+        at = sibling
+    return scopes
+
+
+# ---- the walk over a compile unit ---------------------------------------------------------------
+
+
+class _Die(NamedTuple):
+    offset: int
+    abbrev: Abbrev
+    attrs: int           # offset of the attributes
+    after: int           # offset after them
+
+
+_TYPES = frozenset(_KEYWORDS)
+_CODE = frozenset({dwarf.AT_LOW_PC, dwarf.AT_RANGES})
+_FUNCTION, _VARIABLE, _NAMESPACE, _TYPEDEF, _LAYOUT = 1, 2, 3, 4, 5
+
+
+def _action(abbrev: Abbrev) -> int:
+    """What a DIE with this abbreviation, at file level, is to us."""
+    names = abbrev.names
+    if abbrev.tag == dwarf.TAG_SUBPROGRAM:
+        return _FUNCTION if abbrev.children or names & _CODE else 0
+    if abbrev.tag == dwarf.TAG_VARIABLE:
+        return _VARIABLE if dwarf.AT_LOCATION in names else 0
+    if abbrev.tag == dwarf.TAG_NAMESPACE:
+        return _NAMESPACE
+    if abbrev.tag == dwarf.TAG_TYPEDEF:
+        return _TYPEDEF
+    if abbrev.tag in _TYPES and dwarf.AT_DECLARATION not in names and dwarf.AT_SIGNATURE not in names:
+        return _LAYOUT
+    return 0
+
+
+class _Scan:
+    """One pass over the file level of a compile unit: where its functions, variables and types are."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.found: dict[int, list[_Die]] = {_FUNCTION: [], _VARIABLE: [], _TYPEDEF: [], _LAYOUT: []}
+        root, at = unit.entry(unit.first)
+        unit.str_base = _string_base(unit, root, at)
+        self.is_c = unit.constant(root, at, dwarf.AT_LANGUAGE) in _C_LANGUAGES
+        if root.children:
+            self._walk(unit.after(root, at))
+
+    def _walk(self, at: int) -> None:
+        unit, end, abbrevs, data = self.unit, self.unit.end, self.unit.abbrevs, self.unit.data
+        actions = {code: _action(abbrev) for code, abbrev in abbrevs.items()}
+        active = True                        # at file level or in a namespace
+        outer: list[bool] = []               # `active` of the DIEs around
+        while at < end:
+            start = at
+            code = data[at]
+            at += 1
+            if code == 0:
+                if not outer:
+                    return
+                active = outer.pop()
+                continue
+            if code > 0x7F:
+                code, at = dwarf.uleb(data, start)
+            abbrev = abbrevs.get(code)
+            if abbrev is None:
+                raise DebugInfoError(f"no abbreviation {code}, at {start:#x}")
+            after = at + abbrev.size if abbrev.size >= 0 else unit.after(abbrev, at)
+            action = actions[code] if active else 0
+            if action in self.found:
+                self.found[action].append(_Die(start, abbrev, at, after))
+            if not abbrev.children:
+                at = after
+                continue
+            entered = action == _NAMESPACE and unit.string(abbrev, at, dwarf.AT_NAME) not in _SKIPPED_NAMESPACES
+            sibling = None if entered else unit.sibling(abbrev, after)
+            if sibling is None:
+                outer.append(active)
+                active, sibling = entered, after
+            at = sibling
+        raise DebugInfoError(f"unit at {unit.base:#x}: its DIEs run over its end")
+
+    def named_signatures(self) -> Iterable[tuple[str, int]]:
+        """(name, signature of its type unit) of every typedef of one."""
+        for _, abbrev, at, _ in self.found[_TYPEDEF]:
+            target = self.unit.reference(abbrev, at, dwarf.AT_TYPE)
+            name = self.unit.string(abbrev, at, dwarf.AT_NAME) if target and target[1] else None
+            if target and name:
+                yield name, target[1]
+
+    def collect(self, printer: _Printer, found: DebugTypes) -> None:
+        printer.described = {die.offset for die in self.found[_LAYOUT]}
+        self._layouts(printer, found.units)
+        for die in self.found[_VARIABLE]:
+            _add_variable(printer, die.abbrev, die.attrs, None, found)
+        addresses = self._addresses()
+        for die in self.found[_FUNCTION]:
+            if die.abbrev.names & _CODE:
+                _add_signature(printer, die, found.signatures)
+            if addresses and die.abbrev.children:
+                self._static_locals(printer, die, addresses, found)
+
+    def _layouts(self, printer: _Printer, units: dict[str, str]) -> None:
+        """Types that the compiler put into no type unit get a signature of our own making."""
+        if not self.found[_LAYOUT]:
+            return
+        for _, abbrev, at, _ in self.found[_TYPEDEF]:
+            target = self.unit.reference(abbrev, at, dwarf.AT_TYPE)
+            if target and target[0]:
+                printer.typedefs.setdefault(target[0], self.unit.string(abbrev, at, dwarf.AT_NAME) or "")
+        for die in self.found[_LAYOUT]:
+            units[printer.layout(die.offset)] = printer.typedefs.get(die.offset) or printer.text(die.offset)
+
+    def _addresses(self) -> list[int]:
+        """Offsets, ascending, of fields that hold the address of what may be a variable."""
+        unit, found = self.unit, []
+        for match in _ADDRESS_BLOCK.finditer(unit.data, unit.first, unit.end):
+            target = unit.home.relocations.get(match.start() + 2)
+            if target and not _NO_VARIABLE.search(target[0]):
+                found.append(match.start() + 2)
+        return found
+
+    def _static_locals(self, printer: _Printer, function: _Die, addresses: list[int], found: DebugTypes) -> None:
+        unit = self.unit
+        end = unit.sibling(function.abbrev, function.after) or unit.end
+        if not _any_within(addresses, function.after, end):
+            return
+        name, _ = _resolved(printer, function.abbrev, function.attrs)
+        at, depth = function.after, 1
+        while depth and at < end:
+            abbrev, attrs = unit.die(at)
+            if abbrev is None:
+                depth, at = depth - 1, attrs
+                continue
+            at = after = unit.after(abbrev, attrs)
+            if abbrev.tag == dwarf.TAG_VARIABLE and _any_within(addresses, attrs, after):
+                _add_variable(printer, abbrev, attrs, name, found)
+            if abbrev.children:
+                sibling = unit.sibling(abbrev, after)
+                if sibling is None or abbrev.tag not in _OPAQUE and _any_within(addresses, after, sibling):
+                    depth += 1
+                else:
+                    at = sibling
+
+
+_OPAQUE = frozenset({dwarf.TAG_SUBPROGRAM, dwarf.TAG_INLINED})    # their variables belong to another function
+
+
+def _any_within(ascending: list[int], start: int, end: int) -> bool:
+    at = bisect_left(ascending, start)
+    return at < len(ascending) and ascending[at] < end
+
+
+def _string_base(unit: Unit, root: Abbrev, at: int) -> int:
+    """Where the unit's part of .debug_str_offsets begins (DW_AT_str_offsets_base; §7.26: after a header of 8 bytes)."""
+    found = unit.find(root, at, dwarf.AT_STR_OFFSETS_BASE)
+    return unit.home.offset(found.at) if found else 8
+
+
+def _address(unit: Unit, abbrev: Abbrev, at: int) -> int | None:
+    """The offset of the field with the variable's address or its offset in the thread's block; None where DW_AT_location
+    is another thing: a register, a stack slot, a list. §2.6.1: one operation, and a second one for thread-locals."""
+    found = unit.find(abbrev, at, dwarf.AT_LOCATION)
+    if found is None or found.form not in (dwarf.FORM_EXPRLOC, 0x0A, 0x09):
+        return None
+    length, body = dwarf.uleb(unit.data, found.at)
+    operation = unit.data[body] if length else 0
+    rest = unit.data[body + 1 + _ADDRESSES.get(operation, 0):body + length]
+    return body + 1 if operation in _ADDRESSES and rest in (b"", *_THREAD_LOCAL) or operation in _INDEXED else None
+
+
+_ADDRESSES = {dwarf.OP_ADDR: 8, 0x0E: 8, 0x0C: 4}        # operation -> bytes of its operand; DW_OP_const8u, const4u
+_INDEXED = frozenset({dwarf.OP_ADDRX, 0xFB})             # the address lies in .debug_addr; DW_OP_GNU_addr_index
+_THREAD_LOCAL = (b"\x9b", b"\xe0")                       # DW_OP_form_tls_address, DW_OP_GNU_push_tls_address
+
+
+def _resolved(printer: _Printer, abbrev: Abbrev, at: int) -> tuple[str | None, tuple[Abbrev, int]]:
+    """(linkage name or name, the DIE that has the type), through DW_AT_abstract_origin and DW_AT_specification."""
+    unit, linkage, name = printer.unit, None, None
+    for _ in range(4):                       # concrete -> abstract -> declaration
+        linkage = linkage or unit.string(abbrev, at, dwarf.AT_LINKAGE_NAME)
+        name = name or unit.string(abbrev, at, dwarf.AT_NAME)
+        origin = (unit.reference(abbrev, at, dwarf.AT_ABSTRACT_ORIGIN)
+                  or unit.reference(abbrev, at, dwarf.AT_SPECIFICATION))
+        if not origin or not origin[0] or (dwarf.AT_TYPE in abbrev.names and (linkage or name)):
+            break
+        abbrev, at = unit.entry(origin[0])
+    return linkage or name, (abbrev, at)
+
+
+def _add_variable(printer: _Printer, abbrev: Abbrev, at: int, function: str | None, found: DebugTypes) -> None:
+    place = _address(printer.unit, abbrev, at)
+    name, (typed, typed_at) = _resolved(printer, abbrev, at)
+    if place is None or name is None:
+        return
+    # The bound of an array may be in the definition alone, the type of others in the declaration alone.
+    text = printer.variable(abbrev, at) if dwarf.AT_TYPE in abbrev.names else printer.variable(typed, typed_at)
+    known = found.variables.get((name, function))
+    found.variables[name, function] = text if known in (None, text) else f"{known} or {text}"
+    target = printer.unit.home.relocations.get(place)
+    if target:
+        found.places[target] = text
+
+
+def _add_signature(printer: _Printer, die: _Die, signatures: dict[str, str]) -> None:
+    """The signature of a function whose symbol is its name: of C, or extern "C"."""
+    unit, abbrev, at = printer.unit, die.abbrev, die.attrs
+    if dwarf.AT_ARTIFICIAL in abbrev.names or not printer.is_c and _MANGLED & abbrev.names:
+        return
+    origin = unit.reference(abbrev, at, dwarf.AT_ABSTRACT_ORIGIN)
+    if origin and origin[0]:                 # an instance out of line: its parameters may be in another order
+        abbrev, at = unit.entry(origin[0])
+    name, (typed, typed_at) = _resolved(printer, abbrev, at)
+    if name and name not in signatures:
+        result = (abbrev, at) if dwarf.AT_TYPE in abbrev.names else (typed, typed_at)
+        signatures[name] = printer.signature(result, (abbrev, at))
+
+
+_MANGLED = frozenset({dwarf.AT_LINKAGE_NAME, dwarf.AT_SPECIFICATION, dwarf.AT_ABSTRACT_ORIGIN})
+
+
+# ---- printing -----------------------------------------------------------------------------------
+
+
+_Parts = tuple[str, str]         # a type as C writes it, before and after the declared name
+_POINTER_END = re.compile(r"[*&][\w ]*$")
+
+
+def _joined(parts: _Parts) -> str:
+    before, after = parts
+    return f"{before} {after}" if after and after[0] in "([" and before[-1:] not in ("*", "&", "(") else before + after
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _cut(parts: _Parts) -> _Parts:
+    """Bounds what is printed: types that name each other twice would double it at every step."""
+    if len(parts[0]) + len(parts[1]) <= _MAX_TEXT:
+        return parts
+    return f"{parts[0][:_MAX_TEXT // 4]}...#{_digest(parts[0] + chr(0) + parts[1])}", ""
+
+
+class _Printer:
+    """Prints the types of one unit."""
+
+    def __init__(self, unit: Unit, names: _Names) -> None:
+        self.unit = unit
+        root, at = unit.entry(unit.first)
+        self.is_c = unit.constant(root, at, dwarf.AT_LANGUAGE) in _C_LANGUAGES
+        self.described: set[int] = set()         # types of this unit whose layout `DebugTypes.units` tells
+        self.typedefs: dict[int, str] = {}       # those of them that only a typedef names
+        self._names = names
+        self._memo: dict[int, _Parts] = {}
+        self._layouts: dict[int, str] = {}
+
+    def text(self, offset: int) -> str:
+        """The type whose DIE lies at `offset`."""
+        return _joined(self._parts(offset))
+
+    def variable(self, abbrev: Abbrev, at: int) -> str:
+        """The type of a variable; with a digest of its layout where nothing else tells that."""
+        text = _joined(self._type_of(abbrev, at))
+        offset = self._embedded(abbrev, at)[0]
+        return f"{text} #{self.layout(offset)}" if offset and offset not in self.described else text
+
+    def signature(self, result: tuple[Abbrev, int], function: tuple[Abbrev, int]) -> str:
+        before, after = self._type_of(*result)
+        return _joined((before, self._parameters(*function) + after))
+
+    def content(self, offset: int) -> str:
+        """An unnamed struct, union or enum: its first members."""
+        abbrev, at = self.unit.entry(offset)
+        shown: list[str] = []
+        for _, child, attrs in self.unit.children(abbrev, at):
+            if len(shown) == _MAX_MEMBERS:
+                shown.append("...")
+                break
+            name = self.unit.string(child, attrs, dwarf.AT_NAME) or ""
+            if child.tag == dwarf.TAG_MEMBER:
+                before, after = self._type_of(child, attrs)
+                shown.append(f"{before}{'' if before[-1:] in ('*', '&') else ' '}{name}{after}")
+            elif child.tag == dwarf.TAG_ENUMERATOR:
+                shown.append(name)
+        separator = ", " if abbrev.tag == dwarf.TAG_ENUM else "; "
+        return _cut((f"{_KEYWORDS.get(abbrev.tag, 'type')} {{{separator.join(shown)}}}", ""))[0]
+
+    def layout(self, offset: int) -> str:
+        """16 hex digits that change with the layout of the type at `offset`, and of those it holds by value."""
+        known = self._layouts.get(offset)
+        if known is None:
+            self._names.enter()
+            abbrev, at = self.unit.entry(offset)
+            lines = [self.text(offset), str(self.unit.constant(abbrev, at, dwarf.AT_BYTE_SIZE))]
+            for _, child, attrs in self.unit.children(abbrev, at):
+                lines += self._layout_of_child(child, attrs)
+            known = self._layouts[offset] = _digest("\n".join(lines))
+            self._names.leave()
+        return known
+
+    def _layout_of_child(self, child: Abbrev, at: int) -> list[str]:
+        unit = self.unit
+        name = unit.string(child, at, dwarf.AT_NAME) or ""
+        if child.tag == dwarf.TAG_ENUMERATOR:
+            return [f"{name}={unit.constant(child, at, dwarf.AT_CONST_VALUE)}"]
+        if child.tag == dwarf.TAG_SUBPROGRAM and dwarf.AT_VIRTUALITY in child.names:
+            return [f"virtual {name} {_joined(self._type_of(child, at))} {self._parameters(child, at)}"]
+        if child.tag not in (dwarf.TAG_MEMBER, dwarf.TAG_INHERITANCE) or dwarf.AT_DECLARATION in child.names:
+            return []
+        places = (dwarf.AT_MEMBER_LOCATION, dwarf.AT_DATA_BIT_OFFSET, dwarf.AT_BIT_OFFSET, dwarf.AT_BIT_SIZE)
+        where = " ".join(str(unit.constant(child, at, place)) for place in places)
+        offset, signature = self._embedded(child, at)
+        inner = self.layout(offset) if offset else f"{signature:016x}"
+        return [f"{name}: {_joined(self._type_of(child, at))} at {where} {inner}"]
+
+    def _embedded(self, abbrev: Abbrev, at: int) -> tuple[int, int]:
+        """The struct, union or enum that an object of the DIE's type holds: (offset, 0), (0, signature) or (0, 0)."""
+        for _ in range(_MAX_DEPTH):
+            target = self.unit.reference(abbrev, at, dwarf.AT_TYPE)
+            if target is None or target[1]:
+                return target or (0, 0)
+            abbrev, at = self.unit.entry(target[0])
+            if abbrev.tag in _KEYWORDS:
+                signature = self.unit.reference(abbrev, at, dwarf.AT_SIGNATURE)
+                return signature or ((0, 0) if dwarf.AT_DECLARATION in abbrev.names else target)
+            if abbrev.tag not in _TRANSPARENT:
+                return 0, 0
+        raise DebugInfoError(f"types nest more than {_MAX_DEPTH} deep")
+
+    # ---- parts ----------------------------------------------------------------------------------
+
+    def _parts(self, offset: int) -> _Parts:
+        known = self._memo.get(offset)
+        if known is None:
+            self._names.enter()
+            abbrev, at = self.unit.entry(offset)
+            known = self._memo[offset] = _cut(self._make(offset, abbrev, at))
+            self._names.leave()
+        return known
+
+    def _type_of(self, abbrev: Abbrev, at: int) -> _Parts:
+        """The type that a DIE's DW_AT_type names; none is void (§5.2)."""
+        target = self.unit.reference(abbrev, at, dwarf.AT_TYPE)
+        if target is None:
+            return "void", ""
+        return (self._names.name(target[1]), "") if target[1] else self._parts(target[0])
+
+    def _make(self, offset: int, abbrev: Abbrev, at: int) -> _Parts:
+        tag = abbrev.tag
+        if tag in _POINTERS:
+            return _pointer(self._type_of(abbrev, at), _POINTERS[tag])
+        if tag in _QUALIFIERS:
+            return _qualified(self._type_of(abbrev, at), _QUALIFIERS[tag])
+        if tag in _KEYWORDS:
+            return self._aggregate(offset, abbrev, at), ""
+        if tag == dwarf.TAG_SUBROUTINE:
+            before, after = self._type_of(abbrev, at)
+            return before, self._parameters(abbrev, at) + after
+        if tag == dwarf.TAG_ARRAY:
+            return self._array(abbrev, at)
+        name = self.unit.string(abbrev, at, dwarf.AT_NAME)
+        if tag == dwarf.TAG_TYPEDEF:
+            return f"{name}{{{self._behind_typedef(abbrev, at)}}}", ""
+        if tag == dwarf.TAG_MEMBER_POINTER:
+            owner = self.unit.reference(abbrev, at, dwarf.AT_CONTAINING_TYPE)
+            scope = self._names.name(owner[1]) if owner and owner[1] else self.text(owner[0]) if owner else "?"
+            return _pointer(self._type_of(abbrev, at), f"{scope.partition(' ')[2]}::*")
+        return name or f"type of tag {tag:#x}", ""
+
+    def _aggregate(self, offset: int, abbrev: Abbrev, at: int) -> str:
+        signature = self.unit.reference(abbrev, at, dwarf.AT_SIGNATURE)
+        if signature:
+            return self._names.name(signature[1])
+        name = self.unit.string(abbrev, at, dwarf.AT_NAME)
+        return f"{_KEYWORDS[abbrev.tag]} {name}" if name else self.content(offset)
+
+    def _behind_typedef(self, abbrev: Abbrev, at: int) -> str:
+        """What a typedef stands for; of an unnamed struct, union or enum the keyword alone."""
+        target = self.unit.reference(abbrev, at, dwarf.AT_TYPE)
+        if target is None:
+            return "void"
+        if target[0]:
+            behind, attrs = self.unit.entry(target[0])
+            signature = self.unit.reference(behind, attrs, dwarf.AT_SIGNATURE)
+            if not signature:
+                unnamed = behind.tag in _KEYWORDS and dwarf.AT_NAME not in behind.names
+                return _KEYWORDS[behind.tag] if unnamed else self.text(target[0])
+            target = signature
+        return self._names.unnamed(target[1]) or self._names.name(target[1])
+
+    def _array(self, abbrev: Abbrev, at: int) -> _Parts:
+        bounds = ""
+        for _, child, attrs in self.unit.children(abbrev, at):
+            if child.tag in (dwarf.TAG_SUBRANGE, dwarf.TAG_ENUM):
+                bounds += f"[{self._bound(child, attrs)}]"
+                if len(bounds) > _MAX_TEXT:
+                    raise DebugInfoError(f"unit at {self.unit.base:#x}: an array of too many dimensions")
+        before, after = self._type_of(abbrev, at)
+        return (f"{before} vector{bounds}", after) if dwarf.AT_GNU_VECTOR in abbrev.names else (before, bounds + after)
+
+    def _bound(self, abbrev: Abbrev, at: int) -> str:
+        count = self.unit.constant(abbrev, at, dwarf.AT_COUNT)
+        if count is not None:
+            return str(count)
+        upper = self.unit.constant(abbrev, at, dwarf.AT_UPPER_BOUND)
+        if upper is not None:
+            return str(upper + 1)
+        return "*" if {dwarf.AT_COUNT, dwarf.AT_UPPER_BOUND} & abbrev.names else ""
+
+    def _parameters(self, abbrev: Abbrev, at: int) -> str:
+        """"(int, ...)": the leading children of a function or function type."""
+        shown: list[str] = []
+        for _, child, attrs in self.unit.children(abbrev, at):
+            if child.tag not in (dwarf.TAG_PARAMETER, dwarf.TAG_VARARGS):
+                break
+            shown.append(_joined(self._type_of(child, attrs)) if child.tag == dwarf.TAG_PARAMETER else "...")
+        if not shown and (not self.is_c or dwarf.AT_PROTOTYPED in abbrev.names):
+            return "(void)"
+        return _cut((f"({', '.join(shown)})", ""))[0] if shown else "()"
+
+
+_TRANSPARENT = frozenset({dwarf.TAG_TYPEDEF, dwarf.TAG_ARRAY, *_QUALIFIERS})
+
+
+def _pointer(target: _Parts, mark: str) -> _Parts:
+    before, after = target
+    if after[:1] in ("(", "["):
+        return f"{before}{_gap(before)}({mark}", f"){after}"
+    return f"{before}{_gap(before)}{mark}", after
+
+
+def _qualified(target: _Parts, word: str) -> _Parts:
+    before, after = target
+    if after[:1] == "[" and (before.startswith(f"{word} ") or before.endswith(word)):
+        return target                        # compilers qualify both an array and its elements
+    if _POINTER_END.search(before):
+        return f"{before}{_gap(before)}{word}", after
+    return f"{word} {before}", after
+
+
+def _gap(before: str) -> str:
+    return "" if before[-1:] in ("*", "&", "(") else " "
