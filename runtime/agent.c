@@ -1,0 +1,769 @@
+/* The agent: claims the process, listens in the runtime directory, answers requests.
+ *
+ * By default one thread does it, with a descriptor table of its own, so that the program's table shows nothing
+ * of ours and neither side can close the other's descriptors. With poll.o linked in there is no thread: the
+ * same steps run inside hotreload_poll(), without blocking, over the program's table.
+ *
+ * It never writes to the program's output, raises no signal, and where it can't work it stays silent and
+ * unreachable: the program must run on as if it were not there. */
+#include "internal.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+#define STAGE_MS 2000       /* a client has this long to send its request, and to take the answer */
+#define FORK_WAIT_MS 200    /* a fork waits this long for a request that is being served */
+#define CHILD_DELAY_MS 50   /* a child that execs at once never creates a socket */
+#define STACK_SIZE (256u << 10)
+#define BACKLOG 16
+#define HIGHEST_WANTED 1024 /* select() takes no descriptor from here on */
+
+struct descriptor { /* and what it must still be, where the program may have closed it */
+  int fd;           /* -1: none */
+  dev_t device;
+  ino_t inode;
+};
+
+struct connection {
+  struct descriptor socket;
+  int64_t deadline_ms;
+  struct hr_request request;
+  size_t received;
+  int files[HR_MAX_PAYLOADS];
+  unsigned n_files;
+  bool files_lost; /* more came than allowed */
+  struct hr_text answer;
+  size_t sent;
+  int generations;
+};
+
+enum want { WANT_NOTHING, WANT_READ, WANT_WRITE };
+
+static struct {
+  bool started;     /* this copy is the agent */
+  bool unreachable; /* no socket, for good */
+  bool own_table;   /* the thread has a descriptor table of its own */
+  struct descriptor listener, epoll;
+  struct connection client; /* poll mode: may last from one poll to the next */
+  pid_t bound_pid;          /* who made `socket_path`; 0: nobody */
+  char socket_path[HR_PATH_MAX];
+  char wanted_directory[HR_PATH_MAX], xdg_directory[HR_PATH_MAX], executable[HR_PATH_MAX];
+} agent = {.listener = {.fd = -1}, .epoll = {.fd = -1}, .client.socket.fd = -1};
+
+static struct hr_image *owner_image; /* whose copy is the agent, once known */
+static bool disabled;
+static pthread_mutex_t serve_lock = PTHREAD_MUTEX_INITIALIZER; /* a request is being served */
+static pthread_mutex_t poll_lock = PTHREAD_MUTEX_INITIALIZER;  /* some thread is in hotreload_poll */
+static bool fork_is_clean;
+
+static int64_t now_ms(void) {
+  struct timespec now;
+
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- descriptors ----------------------------------------------------------------------------------- */
+
+static bool identify(struct descriptor *d) {
+  struct stat stat;
+
+  if (fstat(d->fd, &stat))
+    return false;
+  d->device = stat.st_dev;
+  d->inode = stat.st_ino;
+  return true;
+}
+
+static bool is_ours(const struct descriptor *d) {
+  struct stat stat;
+
+  return d->fd >= 0 && !fstat(d->fd, &stat) && stat.st_dev == d->device && stat.st_ino == d->inode;
+}
+
+static void forget(struct descriptor *d) {
+  if (is_ours(d))
+    close(d->fd);
+  d->fd = -1;
+}
+
+/* Moves a descriptor out of the range programs use and expect to be dense. */
+static int raise_descriptor(int fd) {
+  struct rlimit limit;
+  int raised, base = HIGHEST_WANTED - 16;
+
+  if (fd < 0)
+    return fd;
+  if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < HIGHEST_WANTED)
+    base = (int)limit.rlim_cur - 16;
+  raised = base > fd ? fcntl(fd, F_DUPFD_CLOEXEC, base) : -1;
+  if (raised < 0)
+    return fd;
+  close(fd);
+  return raised;
+}
+
+static void close_all_above_standard(void) {
+  struct rlimit limit;
+  int fd, end = 1 << 16;
+
+  if (!syscall(SYS_close_range, 3, ~0u, 0))
+    return;
+  if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < (rlim_t)end)
+    end = (int)limit.rlim_cur;
+  for (fd = 3; fd < end; fd++)
+    close(fd);
+}
+
+/* Gives the calling thread an empty descriptor table. The copies it held must go, or the program's pipes would
+ * never see their end. 0 to 2 become /dev/null: what a library writes to them must not reach a client. */
+static bool take_own_table(void) {
+  int null, fd;
+
+  if (unshare(CLONE_FILES))
+    return false;
+  close_all_above_standard();
+  null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (fd = 0; fd < 3; fd++)
+    if (null < 0)
+      close(fd);
+    else
+      dup2(null, fd);
+  if (null > 2)
+    close(null);
+  return true;
+}
+
+/* ---- the runtime directory and the socket -------------------------------------------------------- */
+
+static int open_directory(const char *path) {
+  struct stat stat;
+  int directory;
+
+  mkdir(path, 0700);
+  directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (directory < 0)
+    return -1;
+  if (!fstat(directory, &stat) && stat.st_uid == geteuid() && (stat.st_mode & 07777) == 0700)
+    return directory;
+  close(directory);
+  return -1;
+}
+
+/* The rules are in docs/formats.md. Another user's XDG_RUNTIME_DIR (after su) is passed over: creating a
+ * directory in it would lock its owner out. */
+static int find_directory(char path[HR_PATH_MAX]) {
+  struct stat stat;
+  int directory;
+
+  if (agent.wanted_directory[0]) {
+    memcpy(path, agent.wanted_directory, HR_PATH_MAX);
+    return path[0] == '/' ? open_directory(path) : -1;
+  }
+  if (agent.xdg_directory[0] == '/' && !lstat(agent.xdg_directory, &stat) && stat.st_uid == geteuid() &&
+      snprintf(path, HR_PATH_MAX, "%s/hotreload", agent.xdg_directory) < HR_PATH_MAX) {
+    directory = open_directory(path);
+    if (directory >= 0)
+      return directory;
+  }
+  snprintf(path, HR_PATH_MAX, "/tmp/hotreload-%u", (unsigned)geteuid());
+  return open_directory(path);
+}
+
+static bool bind_at(int fd, int directory, const char *path, const char *name) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  int size = snprintf(address.sun_path, sizeof address.sun_path, "%s/%s", path, name);
+
+  if (size >= (int)sizeof address.sun_path) /* thread-self: the thread may have a table of its own */
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/thread-self/fd/%d/%s", directory, name);
+  return !bind(fd, (const struct sockaddr *)&address, sizeof address);
+}
+
+/* The socket gets its name when it listens already: who finds the name and is refused knows that nobody is
+ * there any more. */
+static bool publish(int fd, int directory, const char *path) {
+  char fresh[32], final[32];
+
+  snprintf(fresh, sizeof fresh, ".%d.new", (int)getpid());
+  snprintf(final, sizeof final, "%d.sock", (int)getpid());
+  unlinkat(directory, fresh, 0);
+  if (!bind_at(fd, directory, path, fresh))
+    return false;
+  if (listen(fd, BACKLOG) || renameat(directory, fresh, directory, final) ||
+      snprintf(agent.socket_path, sizeof agent.socket_path, "%s/%s", path, final) >= HR_PATH_MAX) {
+    unlinkat(directory, fresh, 0);
+    return false;
+  }
+  __atomic_store_n(&agent.bound_pid, getpid(), __ATOMIC_RELEASE);
+  return true;
+}
+
+static bool open_listener(int flags) {
+  char path[HR_PATH_MAX];
+  int directory = find_directory(path), fd;
+
+  if (directory < 0)
+    return false;
+  fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+  agent.listener.fd = agent.own_table ? fd : raise_descriptor(fd);
+  if (fd < 0 || !publish(agent.listener.fd, directory, path) || !identify(&agent.listener)) {
+    if (fd >= 0)
+      close(agent.listener.fd);
+    agent.listener.fd = -1;
+  }
+  close(directory);
+  return agent.listener.fd >= 0;
+}
+
+/* ---- one request ----------------------------------------------------------------------------------- */
+
+static bool check_peer(const struct connection *c, struct hr_error *error) {
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+
+  if (getsockopt(c->socket.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+    return hr_refuse(error, HR_NOT_PERMITTED, "the caller is unknown");
+  if (peer.uid == geteuid() || peer.uid == 0)
+    return true;
+  return hr_refuse(error, HR_NOT_PERMITTED, "user %u asked, the process belongs to user %u", (unsigned)peer.uid,
+                   (unsigned)geteuid());
+}
+
+static bool check_request(const struct connection *c, struct hr_error *error) {
+  static const uint8_t zeros[sizeof c->request.reserved];
+  const struct hr_request *request = &c->request;
+
+  if (request->magic != HR_REQUEST_MAGIC)
+    return hr_refuse(error, HR_BAD_REQUEST, "it does not begin with the magic number");
+  if (request->abi != HR_ABI)
+    return hr_refuse(error, HR_ABI_MISMATCH, "the request speaks version %u, the program version %d", request->abi,
+                     HR_ABI);
+  if (request->n_payloads > HR_MAX_PAYLOADS || c->files_lost || request->n_payloads != c->n_files)
+    return hr_refuse(error, HR_BAD_REQUEST, "it announces %u payloads, %u descriptors came with it",
+                     request->n_payloads, c->n_files);
+  if (request->flags & ~(uint32_t)HR_DRY_RUN || memcmp(request->reserved, zeros, sizeof zeros))
+    return hr_refuse(error, HR_BAD_REQUEST, "it sets bits this version does not know");
+  return true;
+}
+
+static enum hr_code apply(struct connection *c) {
+  struct hr_order order = {&c->request, c->files, c->socket.fd};
+  enum hr_code code;
+
+  __atomic_store_n(&hr_self.pending, 1, __ATOMIC_RELEASE);
+  code = hr_apply(&order, &c->answer, &c->generations);
+  __atomic_store_n(&hr_self.pending, 0, __ATOMIC_RELEASE);
+  return code;
+}
+
+static enum hr_code status(struct connection *c) {
+  c->answer.may_grow = true;
+  hr_report_status(&c->answer, agent.executable);
+  c->answer.may_grow = false;
+  return HR_OK;
+}
+
+static enum hr_code serve(struct connection *c) {
+  struct hr_error error = {.code = HR_OK};
+
+  if (check_peer(c, &error) && check_request(c, &error)) {
+    switch (c->request.op) {
+    case HR_OP_STATUS:
+      return status(c);
+    case HR_OP_APPLY:
+      return apply(c);
+    case HR_OP_REVERT:
+      hr_refuse(&error, HR_UNSUPPORTED, "revert is not there yet; apply a payload made from the older sources");
+      break;
+    default:
+      hr_refuse(&error, HR_BAD_REQUEST, "operation %u does not exist", c->request.op);
+    }
+  }
+  hr_report_error(&c->answer, &error);
+  return error.code;
+}
+
+static void close_files(struct connection *c) {
+  unsigned i;
+
+  for (i = 0; i < c->n_files; i++)
+    close(c->files[i]);
+  c->n_files = 0;
+}
+
+/* Does what is asked and leaves the whole answer in c->answer. False: no memory for an answer. */
+static bool answer(struct connection *c) {
+  struct hr_error lost = {.code = HR_INTERNAL, .detail = "the answer does not fit into memory"};
+  struct hr_reply reply = {.magic = HR_REPLY_MAGIC, .abi = HR_ABI};
+
+  if (!hr_text_new(&c->answer))
+    return false;
+  pthread_mutex_lock(&serve_lock);
+  reply.code = (uint16_t)serve(c);
+  pthread_mutex_unlock(&serve_lock);
+  if (c->answer.lost) {
+    reply.code = HR_INTERNAL;
+    hr_report_error(&c->answer, &lost);
+  }
+  reply.length = (uint32_t)(c->answer.size - sizeof reply);
+  memcpy(c->answer.data, &reply, sizeof reply);
+  close_files(c);
+  return true;
+}
+
+/* ---- one connection, never blocking ---------------------------------------------------------------- */
+
+static void take_files(struct connection *c, struct msghdr *message) {
+  struct cmsghdr *control;
+
+  c->files_lost |= (message->msg_flags & MSG_CTRUNC) != 0;
+  for (control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
+    size_t n = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int), i;
+
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS)
+      continue;
+    for (i = 0; i < n; i++) {
+      int file;
+
+      memcpy(&file, CMSG_DATA(control) + i * sizeof file, sizeof file);
+      if (c->n_files < HR_MAX_PAYLOADS) {
+        c->files[c->n_files++] = file;
+      } else {
+        close(file);
+        c->files_lost = true;
+      }
+    }
+  }
+}
+
+static enum want receive(struct connection *c) {
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int) * HR_MAX_PAYLOADS)];
+  } control;
+
+  while (c->received < sizeof c->request) {
+    struct iovec part = {(char *)&c->request + c->received, sizeof c->request - c->received};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(c->socket.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+      return WANT_READ;
+    if (n <= 0)
+      return WANT_NOTHING;
+    take_files(c, &message);
+    c->received += (size_t)n;
+  }
+  return WANT_NOTHING;
+}
+
+static enum want transmit(struct connection *c) {
+  while (c->sent < c->answer.size) {
+    ssize_t n = send(c->socket.fd, c->answer.data + c->sent, c->answer.size - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return errno == EAGAIN || errno == EWOULDBLOCK ? WANT_WRITE : WANT_NOTHING;
+    c->sent += (size_t)n;
+  }
+  return WANT_NOTHING;
+}
+
+static void connection_open(struct connection *c, int fd) {
+  memset(c, 0, sizeof *c);
+  c->socket.fd = fd;
+  identify(&c->socket);
+  c->deadline_ms = now_ms() + STAGE_MS;
+}
+
+static void connection_close(struct connection *c) {
+  close_files(c);
+  hr_text_free(&c->answer);
+  forget(&c->socket);
+}
+
+/* Goes on as far as it can without waiting. WANT_NOTHING: finished, well or not. */
+static enum want connection_step(struct connection *c) {
+  if (!c->answer.data) {
+    enum want want = receive(c);
+
+    if (c->received < sizeof c->request || !answer(c))
+      return want;
+    c->deadline_ms = now_ms() + STAGE_MS;
+  }
+  return transmit(c);
+}
+
+/* ---- thread mode ------------------------------------------------------------------------------------- */
+
+static void serve_blocking(int fd) {
+  struct connection c;
+  enum want want;
+
+  connection_open(&c, fd);
+  while ((want = connection_step(&c)) != WANT_NOTHING) {
+    struct pollfd ready = {.fd = c.socket.fd, .events = want == WANT_READ ? POLLIN : POLLOUT};
+    int64_t left = c.deadline_ms - now_ms();
+
+    if (left <= 0 || poll(&ready, 1, (int)left) == 0)
+      break;
+  }
+  connection_close(&c);
+}
+
+/* In a table shared with the program our listener may be gone, and its number somebody else's. */
+static bool have_listener(void) {
+  if (agent.listener.fd >= 0 && (agent.own_table || is_ours(&agent.listener)))
+    return true;
+  agent.listener.fd = -1;
+  return open_listener(0);
+}
+
+static void *agent_thread(void *is_child) {
+  prctl(PR_SET_NAME, "hotreload");
+  agent.own_table = take_own_table();
+  if (is_child)
+    poll(NULL, 0, CHILD_DELAY_MS);
+  while (have_listener()) {
+    int fd = accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd >= 0)
+      serve_blocking(fd);
+    else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+      poll(NULL, 0, STAGE_MS); /* the connection stays queued: don't spin on it */
+    else if (errno != EINTR && errno != ECONNABORTED && errno != EBADF && errno != ENOTSOCK && errno != EINVAL)
+      break;
+  }
+  return NULL;
+}
+
+static int add_tls_size(struct dl_phdr_info *info, size_t size, void *total) {
+  int i;
+
+  (void)size;
+  for (i = 0; i < info->dlpi_phnum; i++)
+    if (info->dlpi_phdr[i].p_type == PT_TLS)
+      *(size_t *)total += info->dlpi_phdr[i].p_memsz + info->dlpi_phdr[i].p_align;
+  return 0;
+}
+
+/* The stack also holds the thread's copy of all thread-local variables. */
+static bool create_thread(bool is_child, bool small) {
+  size_t size = STACK_SIZE;
+  pthread_attr_t attributes;
+  pthread_t thread;
+  bool created;
+
+  if (pthread_attr_init(&attributes))
+    return false;
+  dl_iterate_phdr(add_tls_size, &size);
+  if (small)
+    pthread_attr_setstacksize(&attributes, hr_page_up(size));
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  created = !pthread_create(&thread, &attributes, agent_thread, is_child ? &agent : NULL);
+  pthread_attr_destroy(&attributes);
+  return created;
+}
+
+/* Signals are blocked before the thread exists: one meant for the program must never land in it. glibc keeps
+ * its own two out of the set, so that setuid and cancellation still reach every thread. */
+static void start_thread(bool is_child) {
+  sigset_t all, before;
+
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  if (!create_thread(is_child, true))
+    create_thread(is_child, false);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* ---- poll mode --------------------------------------------------------------------------------------- */
+
+static bool watch(int operation, int fd, uint32_t events) {
+  struct epoll_event event = {.events = events};
+
+  return !epoll_ctl(agent.epoll.fd, operation, fd, &event);
+}
+
+/* Modifying our listener's entry succeeds only if both numbers still are ours. */
+static bool is_listening(void) {
+  return is_ours(&agent.listener) && is_ours(&agent.epoll) && watch(EPOLL_CTL_MOD, agent.listener.fd, EPOLLIN);
+}
+
+static bool start_listening(void) {
+  if (agent.unreachable || disabled)
+    return false;
+  if (agent.client.socket.fd >= 0)
+    connection_close(&agent.client);
+  forget(&agent.listener);
+  agent.epoll.fd = -1; /* not closed: all epoll descriptors look alike, it may be the program's */
+  if (open_listener(SOCK_NONBLOCK)) {
+    agent.epoll.fd = raise_descriptor(epoll_create1(EPOLL_CLOEXEC));
+    if (agent.epoll.fd >= 0 && identify(&agent.epoll) && watch(EPOLL_CTL_ADD, agent.listener.fd, EPOLLIN))
+      return true;
+    forget(&agent.listener);
+  }
+  agent.unreachable = true;
+  return false;
+}
+
+static bool accept_client(void) {
+  int fd = accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+  if (fd < 0)
+    return false;
+  connection_open(&agent.client, raise_descriptor(fd));
+  return watch(EPOLL_CTL_ADD, agent.client.socket.fd, EPOLLIN);
+}
+
+/* Serves the client at hand. False: it is not finished and has time left. */
+static bool finish_client(int *generations) {
+  struct connection *c = &agent.client;
+  enum want want = connection_step(c);
+
+  if (want != WANT_NOTHING && now_ms() < c->deadline_ms) {
+    watch(EPOLL_CTL_MOD, c->socket.fd, want == WANT_READ ? EPOLLIN : EPOLLOUT);
+    return false;
+  }
+  *generations += c->generations;
+  connection_close(c);
+  return true;
+}
+
+static int poll_locked(void) {
+  int generations = 0, clients;
+
+  if (!is_listening() && !start_listening())
+    return 0;
+  for (clients = 0; clients < BACKLOG; clients++) {
+    if (!is_ours(&agent.client.socket) && !accept_client())
+      break;
+    if (!finish_client(&generations))
+      break;
+  }
+  return generations;
+}
+
+static int own_poll(void) {
+  int generations;
+
+  if (!hr_poll_linked || pthread_mutex_trylock(&poll_lock))
+    return 0;
+  generations = poll_locked();
+  pthread_mutex_unlock(&poll_lock);
+  return generations;
+}
+
+static int own_fd(void) {
+  int fd;
+
+  if (!hr_poll_linked)
+    return -1;
+  pthread_mutex_lock(&poll_lock);
+  fd = is_listening() || start_listening() ? agent.epoll.fd : -1;
+  pthread_mutex_unlock(&poll_lock);
+  return fd;
+}
+
+static int own_waiting(void) {
+  struct pollfd ready = {.events = POLLIN};
+  int waiting = (int)__atomic_load_n(&hr_self.pending, __ATOMIC_ACQUIRE);
+
+  if (waiting || !hr_poll_linked || pthread_mutex_trylock(&poll_lock))
+    return waiting;
+  ready.fd = is_listening() ? agent.epoll.fd : -1;
+  waiting = ready.fd >= 0 && poll(&ready, 1, 0) == 1;
+  pthread_mutex_unlock(&poll_lock);
+  return waiting;
+}
+
+/* ---- what programs call ------------------------------------------------------------------------------ */
+
+static struct hr_image *owner(void) {
+  struct hr_image *found = __atomic_load_n(&owner_image, __ATOMIC_ACQUIRE);
+
+  if (!found && !disabled) {
+    found = hr_find_owner();
+    __atomic_store_n(&owner_image, found, __ATOMIC_RELEASE);
+  }
+  return found && found->abi == HR_ABI ? found : NULL;
+}
+
+int hr_agent_poll(void) {
+  struct hr_image *image = owner();
+
+  return image ? image->poll() : 0;
+}
+
+int hr_agent_fd(void) {
+  struct hr_image *image = owner();
+
+  return image ? image->poll_fd() : -1;
+}
+
+int hotreload_pending(void) {
+  struct hr_image *image = owner();
+
+  return image ? image->waiting() : 0;
+}
+
+/* ---- fork -------------------------------------------------------------------------------------------- */
+
+static bool lock_for(pthread_mutex_t *lock, int ms) {
+  struct timespec until;
+
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_nsec += (long)ms * 1000000;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  return !pthread_mutex_timedlock(lock, &until);
+}
+
+/* The child must not inherit a half-served request. The wait is bounded: another fork handler may hold a lock
+ * that the agent needs to finish (an allocator's); then the child goes without an agent. A commit takes no
+ * lock and is always waited for. */
+static void before_fork(void) {
+  fork_is_clean = lock_for(&serve_lock, FORK_WAIT_MS);
+  hr_commit_lock();
+}
+
+static void after_fork_in_parent(void) {
+  hr_commit_unlock();
+  if (fork_is_clean)
+    pthread_mutex_unlock(&serve_lock);
+}
+
+/* In poll mode the child gets its socket at its first hotreload_poll(). */
+static void after_fork_in_child(void) {
+  pthread_mutex_init(&serve_lock, NULL);
+  pthread_mutex_init(&poll_lock, NULL);
+  hr_commit_lock_reset();
+  agent.bound_pid = 0;
+  hr_self.pending = 0;
+  __atomic_store_n(&hr_self.owner_pid, getpid(), __ATOMIC_RELEASE);
+  if (hr_poll_linked && is_listening()) {
+    close(agent.epoll.fd); /* just shown to be ours */
+    if (agent.client.socket.fd >= 0)
+      connection_close(&agent.client);
+  }
+  agent.epoll.fd = -1;
+  agent.client.socket.fd = -1;
+  if (!agent.own_table)
+    forget(&agent.listener);
+  agent.listener.fd = -1;
+  agent.unreachable = !fork_is_clean;
+  if (!hr_poll_linked && fork_is_clean)
+    start_thread(true);
+}
+
+/* ---- start and end of an image ----------------------------------------------------------------------- */
+
+struct claim {
+  int32_t pid;
+  bool is_main; /* this image is the program */
+  bool yields;  /* another image must be the agent */
+};
+
+static bool look_at_other(const struct hr_loaded *loaded, void *context) {
+  const struct hr_image *image = loaded->image;
+  struct claim *claim = context;
+
+  if (image == &hr_self) {
+    claim->is_main = loaded->is_main;
+    return true;
+  }
+  if (__atomic_load_n(&image->owner_pid, __ATOMIC_ACQUIRE) == claim->pid)
+    claim->yields = true;
+  /* Its constructor comes later. It forbids threads, so it has to be the agent. */
+  if (!hr_poll_linked && !image->ready && image->poll_mode && *image->poll_mode)
+    claim->yields = true;
+  return true;
+}
+
+/* A library that serves the process must outlive dlclose. */
+static void pin(void) {
+  Dl_info info;
+
+  if (dladdr(&hr_self, &info))
+    dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
+static void save_environment(char *to, const char *name) {
+  const char *value = getenv(name);
+
+  if (value && strlen(value) < HR_PATH_MAX)
+    strcpy(to, value);
+}
+
+static void become_agent(const struct claim *claim) {
+  ssize_t n = readlink("/proc/self/exe", agent.executable, sizeof agent.executable - 1);
+
+  agent.executable[n > 0 ? n : 0] = 0;
+  save_environment(agent.wanted_directory, "HOTRELOAD_RUNTIME_DIR");
+  save_environment(agent.xdg_directory, "XDG_RUNTIME_DIR");
+  hr_self.poll = own_poll;
+  hr_self.poll_fd = own_fd;
+  hr_self.waiting = own_waiting;
+  __atomic_store_n(&owner_image, &hr_self, __ATOMIC_RELEASE);
+  __atomic_store_n(&hr_self.owner_pid, claim->pid, __ATOMIC_RELEASE);
+  if (!claim->is_main)
+    pin();
+  agent.started = !pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  if (hr_poll_linked)
+    start_listening();
+  else
+    start_thread(false);
+}
+
+static bool is_forbidden(void) {
+  const char *value = getenv("HOTRELOAD_DISABLE");
+
+  return getauxval(AT_SECURE) || (value && value[0] && strcmp(value, "0"));
+}
+
+/* Constructors run one after the other under the loader's lock, so two images can't claim at once. */
+__attribute__((constructor(101))) static void image_start(void) {
+  struct claim claim = {.pid = getpid()};
+
+  disabled = is_forbidden();
+  if (!hr_image_prepare() || disabled)
+    return;
+  hr_each_image(look_at_other, &claim);
+  if (!claim.yields)
+    become_agent(&claim);
+}
+
+__attribute__((destructor(101))) static void image_end(void) {
+  hr_image_release();
+  if (agent.started && hr_self.owner_pid == getpid() &&
+      __atomic_load_n(&agent.bound_pid, __ATOMIC_ACQUIRE) == getpid())
+    unlink(agent.socket_path);
+}

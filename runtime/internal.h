@@ -1,0 +1,224 @@
+/* Shared by the runtime's own files; programs never include it.
+ *
+ * Each instrumented image (program or shared library) carries a full, hidden copy of the runtime. One copy
+ * is the agent of the process; it works on the `struct hr_image` of every image, also those whose copy was
+ * compiled elsewhere. So struct hr_image and struct hr_record are a wall too: HR_ABI covers them. */
+#ifndef HR_INTERNAL_H
+#define HR_INTERNAL_H
+
+/* Comes first in every file, so that <features.h> sees these. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#ifndef HOTRELOAD
+#define HOTRELOAD 1
+#endif
+
+#include <elf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "arch/x86_64.h"
+#include "hotreload_abi.h"
+
+#pragma GCC visibility push(hidden)
+
+#include "hotreload.h"
+
+#define HR_IMAGE_MAGIC 0x31474d49u /* "IMG1" */
+#define HR_MAX_SEGMENTS 12         /* PT_LOAD of one payload */
+#define HR_MAX_CANDIDATES 32       /* payloads times images that have their build-id */
+#define HR_PATH_MAX 4096
+
+struct hr_range { /* half-open, absolute addresses */
+  uintptr_t start, end;
+};
+
+struct hr_segment {
+  struct hr_range at;
+  int prot; /* PROT_* it was mapped with; RELRO not counted in */
+};
+
+/* ---- state of an image ----------------------------------------------------------------------- */
+
+struct hr_unwinder { /* one copy of libgcc's unwinder in the process */
+  void (*add)(void *eh_frame);
+  void (*remove)(void *eh_frame);
+};
+
+/* One payload that is mapped into an arena. Allocated with mmap, kept as long as it is mapped. */
+struct hr_record {
+  struct hr_record *older;
+  struct hr_range pages; /* of the arena */
+  uint64_t generation;
+  uint8_t id[HR_ID_SIZE];
+  struct hr_segment segments[HR_MAX_SEGMENTS];
+  uint32_t n_segments;
+  struct hr_range relro; /* whole pages, empty if none */
+  const struct hr_payload *header;
+  void *eh_frame; /* registered with `unwinders`, or null */
+  struct hr_unwinder unwinders[2];
+  uint32_t n_unwinders;
+  void *unwinder_handle; /* what dlopen returned for libgcc_s */
+};
+
+struct hr_image {
+  /* These five keep place and meaning in every HR_ABI: they are read before `abi` is trusted. */
+  uint32_t magic;
+  uint32_t abi;
+  int32_t owner_pid;    /* the process in which this image's copy is the agent, else 0 */
+  uint32_t ready;       /* its constructor has prepared the arena */
+  const int *poll_mode; /* points to 1: no thread may be started for it */
+
+  struct hr_range arena;
+  uint64_t generation;
+  uint8_t id[HR_ID_SIZE]; /* of the newest payload; zeros before the first */
+  struct hr_record *records; /* newest first */
+  struct hr_unwinder unwinder; /* the one linked into this image; nulls if none */
+  uint32_t pending;     /* agent only: a patch is being applied */
+  int (*poll)(void);    /* agent only: what hotreload_poll, _fd and _pending of other images call */
+  int (*poll_fd)(void);
+  int (*waiting)(void);
+};
+
+extern struct hr_image hr_self;  /* of the image this copy is linked into */
+extern int hr_poll_linked;        /* 1 if poll.o is linked in, see poll.c */
+
+/* ---- image.c: which instrumented images are loaded -------------------------------------------- */
+
+struct hr_loaded {
+  struct hr_image *image;
+  uintptr_t bias;
+  const Elf64_Phdr *headers;
+  unsigned n_headers;
+  size_t tls_module;
+  bool is_main;
+  uint8_t build_id[HR_BUILD_ID_MAX];
+  uint32_t build_id_size; /* 0: it has none */
+  const char *name;       /* the loader's; valid during the visit */
+};
+
+typedef bool hr_visit(const struct hr_loaded *loaded, void *context); /* false: enough */
+
+void hr_each_image(hr_visit *visit, void *context);
+struct hr_image *hr_find_owner(void);
+bool hr_image_prepare(void);
+void hr_image_release(void);
+bool hr_arena_close(struct hr_range pages);
+
+/* ---- report.c: JSON ---------------------------------------------------------------------------- */
+
+#define HR_TEXT_FIRST (64u << 10) /* bytes a text starts with: more than any answer to an apply needs */
+
+struct hr_text { /* the answer: room for struct hr_reply, then JSON */
+  char *data;
+  size_t size, capacity;
+  bool may_grow;
+  bool lost; /* something did not fit */
+};
+
+struct hr_error {
+  enum hr_code code;
+  char detail[1024];
+};
+
+bool hr_text_new(struct hr_text *text);
+void hr_text_free(struct hr_text *text);
+const char *hr_code_name(enum hr_code code);
+void hr_report_status(struct hr_text *text, const char *executable);
+void hr_report_error(struct hr_text *text, const struct hr_error *error);
+bool hr_refuse(struct hr_error *error, enum hr_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- payload.c ----------------------------------------------------------------------------------- */
+
+struct hr_elf { /* a payload file's headers, checked; nothing of it is mapped yet */
+  int file;
+  Elf64_Phdr loads[HR_MAX_SEGMENTS]; /* ascending, on disjoint pages */
+  unsigned n_loads;
+  Elf64_Phdr dynamic, relro; /* p_memsz 0: absent */
+  uint64_t entry;
+  struct hr_payload header; /* as in the file: its pointers are not relocated */
+};
+
+struct hr_opened { /* pages made writable for the commit */
+  struct hr_range region; /* with one protection */
+  struct hr_range pages;  /* the part of it that is needed */
+  bool open;
+};
+
+struct hr_candidate { /* one payload for one image */
+  const struct hr_elf *elf;
+  struct hr_loaded loaded;
+  char name[HR_PATH_MAX]; /* copy of loaded.name */
+  void *handle;           /* keeps the image loaded */
+  void *program;          /* the global scope; not ours to close */
+  struct hr_record *record;
+  bool already; /* `record` is one that was applied before */
+  struct hr_opened *opened;
+  size_t n_opened, max_opened;
+  uint64_t functions_live, updates_applied, updates_kept;
+};
+
+bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error);
+bool hr_payload_map(struct hr_candidate *c, struct hr_error *error);
+bool hr_payload_relocate(struct hr_candidate *c, struct hr_error *error);
+bool hr_payload_seal(struct hr_candidate *c, struct hr_error *error);
+bool hr_payload_register_unwind(struct hr_candidate *c, struct hr_error *error);
+void hr_record_unregister_unwind(struct hr_record *record);
+const struct hr_segment *hr_record_segment(const struct hr_record *record, uintptr_t at, uint64_t size);
+bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size);
+
+/* ---- apply.c --------------------------------------------------------------------------------------- */
+
+struct hr_order { /* an apply as it came in */
+  const struct hr_request *request;
+  const int *files; /* request->n_payloads of them */
+  int client;       /* who waits for the answer, or -1 */
+};
+
+struct hr_outcome {
+  const struct hr_order *order;
+  const struct hr_candidate *candidates;
+  unsigned n_candidates;
+  uint64_t commit_us;
+  bool protections_restored;
+};
+
+enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *generations);
+void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome);
+void hr_commit_lock(void); /* fork must not copy a half-made commit */
+void hr_commit_unlock(void);
+void hr_commit_lock_reset(void);
+
+/* ---- agent.c ----------------------------------------------------------------------------------------- */
+
+int hr_agent_poll(void);
+int hr_agent_fd(void);
+
+/* ---- fault injection: every step of prepare that can fail asks hr_fault first, in -DHR_FAULTS builds.
+ * HR_FAULT_FILE in the environment names a file; while it holds a step's name, that step fails. */
+#define HR_STEPS(X) \
+  X(TRANSACTION) X(HEADERS) X(HOLD) X(RECORD) X(MAP) X(MAP_BSS) X(IMPORT) X(RELOCATE) X(SEAL) \
+  X(UNWIND) X(TARGETS) X(OPEN) X(CLIENT)
+
+enum hr_step {
+#define X(name) HR_STEP_##name,
+  HR_STEPS(X)
+#undef X
+};
+
+#ifdef HR_FAULTS
+bool hr_fault(enum hr_step step);
+#else
+#define hr_fault(step) (false)
+#endif
+
+static inline uintptr_t hr_page_down(uintptr_t at) { return at & ~(uintptr_t)(HR_PAGE - 1); }
+static inline uintptr_t hr_page_up(uintptr_t at) { return hr_page_down(at + HR_PAGE - 1); }
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,296 @@
+/* What the agent answers: JSON as docs/formats.md has it, and sentences for refusals. */
+#include "internal.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const struct {
+  const char *name, *sentence;
+} codes[] = {
+#define HR_CODE(name, number, exit_code, text) [number] = {#name, text},
+#include "hr_codes.def"
+#undef HR_CODE
+};
+
+const char *hr_code_name(enum hr_code code) {
+  return (size_t)code < sizeof codes / sizeof *codes ? codes[code].name : "INTERNAL";
+}
+
+static const char *code_sentence(enum hr_code code) {
+  return (size_t)code < sizeof codes / sizeof *codes ? codes[code].sentence : "";
+}
+
+/* Keeps the first refusal; returns false so that a step can end with it. */
+bool hr_refuse(struct hr_error *error, enum hr_code code, const char *format, ...) {
+  va_list arguments;
+
+  if (error->code != HR_OK)
+    return false;
+  error->code = code;
+  va_start(arguments, format);
+  vsnprintf(error->detail, sizeof error->detail, format, arguments);
+  va_end(arguments);
+  return false;
+}
+
+/* ---- text ------------------------------------------------------------------------------------------ */
+
+bool hr_text_new(struct hr_text *text) {
+  void *at = mmap(NULL, HR_TEXT_FIRST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  memset(text, 0, sizeof *text);
+  if (at == MAP_FAILED)
+    return false;
+  text->data = at;
+  text->capacity = HR_TEXT_FIRST;
+  text->size = sizeof(struct hr_reply);
+  return true;
+}
+
+void hr_text_free(struct hr_text *text) {
+  if (text->data)
+    munmap(text->data, text->capacity);
+  memset(text, 0, sizeof *text);
+}
+
+static bool make_room(struct hr_text *text, size_t size) {
+  void *at;
+
+  if (size <= text->capacity - text->size)
+    return true;
+  if (!text->may_grow || size > text->capacity)
+    return false;
+  at = mremap(text->data, text->capacity, text->capacity * 2, MREMAP_MAYMOVE);
+  if (at == MAP_FAILED)
+    return false;
+  text->data = at;
+  text->capacity *= 2;
+  return true;
+}
+
+static void put(struct hr_text *text, const char *bytes, size_t size) {
+  if (text->lost || !make_room(text, size)) {
+    text->lost = true;
+    return;
+  }
+  memcpy(text->data + text->size, bytes, size);
+  text->size += size;
+}
+
+static void puts_(struct hr_text *text, const char *string) { put(text, string, strlen(string)); }
+
+static void put_number(struct hr_text *text, uint64_t number) {
+  char digits[24];
+
+  snprintf(digits, sizeof digits, "%" PRIu64, number);
+  puts_(text, digits);
+}
+
+/* Length of the well-formed UTF-8 sequence at `s` (RFC 3629), 0 if there is none. */
+static size_t utf8_length(const unsigned char *s) {
+  size_t length = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0, i;
+
+  for (i = 1; i < length; i++)
+    if ((s[i] & 0xc0) != 0x80)
+      return 0;
+  if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+      (s[0] == 0xf4 && s[1] > 0x8f))
+    return 0;
+  return length;
+}
+
+/* A JSON string. Bytes that are not UTF-8 (file names may hold any) become \udcXX, as Python's
+ * surrogateescape has them. */
+static void put_string(struct hr_text *text, const char *string) {
+  const unsigned char *s = (const unsigned char *)string;
+  char escape[8];
+
+  puts_(text, "\"");
+  while (*s) {
+    size_t length = *s >= 0x20 && *s < 0x7f && *s != '"' && *s != '\\' ? 1 : utf8_length(s);
+
+    if (length) {
+      put(text, (const char *)s, length);
+    } else {
+      length = 1;
+      snprintf(escape, sizeof escape, "\\u%04x", *s < 0x80 ? *s : 0xdc00u + *s);
+      puts_(text, escape);
+    }
+    s += length;
+  }
+  puts_(text, "\"");
+}
+
+static void put_hex(struct hr_text *text, const uint8_t *bytes, size_t size) {
+  char digits[3];
+  size_t i;
+
+  puts_(text, "\"");
+  for (i = 0; i < size; i++) {
+    snprintf(digits, sizeof digits, "%02x", bytes[i]);
+    puts_(text, digits);
+  }
+  puts_(text, "\"");
+}
+
+static void key(struct hr_text *text, const char *name) {
+  char last = text->size > sizeof(struct hr_reply) ? text->data[text->size - 1] : '{';
+
+  if (last != '{' && last != '[')
+    puts_(text, ",");
+  put_string(text, name);
+  puts_(text, ":");
+}
+
+static void key_number(struct hr_text *text, const char *name, uint64_t number) {
+  key(text, name);
+  put_number(text, number);
+}
+
+static void key_string(struct hr_text *text, const char *name, const char *string) {
+  key(text, name);
+  put_string(text, string);
+}
+
+static void key_hex(struct hr_text *text, const char *name, const uint8_t *bytes, size_t size) {
+  key(text, name);
+  put_hex(text, bytes, size);
+}
+
+static void key_bool(struct hr_text *text, const char *name, bool value) {
+  key(text, name);
+  puts_(text, value ? "true" : "false");
+}
+
+static void next_item(struct hr_text *text) {
+  if (text->data[text->size - 1] != '[')
+    puts_(text, ",");
+}
+
+/* ---- status ---------------------------------------------------------------------------------------- */
+
+struct status {
+  struct hr_text *text;
+  const char *executable;
+};
+
+static void put_payloads(struct hr_text *text, const struct hr_loaded *loaded) {
+  const struct hr_record *record;
+
+  key(text, "payloads");
+  puts_(text, "[");
+  for (record = loaded->image->records; record; record = record->older) {
+    next_item(text);
+    puts_(text, "{");
+    key_number(text, "generation", record->generation);
+    key_hex(text, "id", record->id, HR_ID_SIZE);
+    key_number(text, "start", record->pages.start - loaded->bias);
+    key_number(text, "end", record->pages.end - loaded->bias);
+    puts_(text, "}");
+  }
+  puts_(text, "]");
+}
+
+static void put_arena(struct hr_text *text, const struct hr_loaded *loaded) {
+  uintptr_t used = loaded->image->arena.start;
+  const struct hr_record *record;
+
+  for (record = loaded->image->records; record; record = record->older)
+    if (record->pages.end > used)
+      used = record->pages.end;
+  key(text, "arena");
+  puts_(text, "{");
+  key_number(text, "address", loaded->image->arena.start - loaded->bias);
+  key_number(text, "size", loaded->image->arena.end - loaded->image->arena.start);
+  key_number(text, "used_end", used - loaded->bias);
+  puts_(text, "}");
+}
+
+static const char *image_kind(const struct hr_loaded *loaded) {
+  return !loaded->is_main ? "shared" : loaded->bias ? "pie" : "exec";
+}
+
+static bool put_image(const struct hr_loaded *loaded, void *context) {
+  const struct status *status = context;
+  struct hr_text *text = status->text;
+
+  if (loaded->image->abi != HR_ABI || !__atomic_load_n(&loaded->image->ready, __ATOMIC_ACQUIRE))
+    return true;
+  next_item(text);
+  puts_(text, "{");
+  key_hex(text, "build_id", loaded->build_id, loaded->build_id_size);
+  key_string(text, "path", loaded->is_main ? status->executable : loaded->name);
+  key_string(text, "kind", image_kind(loaded));
+  key_number(text, "load_bias", loaded->bias);
+  put_arena(text, loaded);
+  key_number(text, "generation", loaded->image->generation);
+  key_hex(text, "id", loaded->image->id, HR_ID_SIZE);
+  put_payloads(text, loaded);
+  puts_(text, "}");
+  return true;
+}
+
+/* Images that speak another HR_ABI or are still being loaded are left out. */
+void hr_report_status(struct hr_text *text, const char *executable) {
+  struct status status = {text, executable};
+
+  puts_(text, "{");
+  key_number(text, "abi", HR_ABI);
+  key_number(text, "pid", (uint64_t)getpid());
+  key_string(text, "mode", hr_poll_linked ? "poll" : "thread");
+  key_string(text, "executable", executable);
+  key(text, "images");
+  puts_(text, "[");
+  hr_each_image(put_image, &status);
+  puts_(text, "]}");
+}
+
+/* ---- apply ------------------------------------------------------------------------------------------- */
+
+static void put_candidate(struct hr_text *text, const struct hr_candidate *c) {
+  next_item(text);
+  puts_(text, "{");
+  key_hex(text, "build_id", c->loaded.build_id, c->loaded.build_id_size);
+  key_number(text, "generation", c->loaded.image->generation);
+  key_bool(text, "already", c->already);
+  key_number(text, "functions_changed", c->record->header->n_redirects);
+  key_number(text, "functions_live", c->functions_live);
+  key_number(text, "updates_applied", c->updates_applied);
+  key_number(text, "updates_kept", c->updates_kept);
+  puts_(text, "}");
+}
+
+/* Less than 512 bytes for each of HR_MAX_CANDIDATES: fits HR_TEXT_FIRST, so nothing is allocated. */
+void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome) {
+  unsigned i;
+
+  puts_(text, "{");
+  key_number(text, "pid", (uint64_t)getpid());
+  key_bool(text, "dry_run", outcome->order->request->flags & HR_DRY_RUN);
+  key(text, "images");
+  puts_(text, "[");
+  for (i = 0; i < outcome->n_candidates; i++)
+    put_candidate(text, &outcome->candidates[i]);
+  puts_(text, "]");
+  key_number(text, "threads_stopped", 0);
+  key_number(text, "pause_us", 0);
+  key_number(text, "commit_us", outcome->commit_us);
+  key(text, "frames_in_old_code");
+  puts_(text, "null");
+  key_bool(text, "protections_restored", outcome->protections_restored);
+  puts_(text, "}");
+}
+
+void hr_report_error(struct hr_text *text, const struct hr_error *error) {
+  text->size = sizeof(struct hr_reply);
+  text->lost = false;
+  puts_(text, "{");
+  key_string(text, "error", hr_code_name(error->code));
+  key_string(text, "message", code_sentence(error->code));
+  key_string(text, "detail", error->detail);
+  puts_(text, "}");
+}
