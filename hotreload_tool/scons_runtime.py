@@ -13,7 +13,9 @@ from typing import Any
 import SCons.Environment
 import SCons.Tool
 from SCons.Action import Action
+from SCons.Errors import UserError
 
+from . import compiler
 from .settings import Settings
 
 Env = Any
@@ -47,6 +49,14 @@ def c_compiler(env: Env) -> list[str]:
     return words(env, "$CC") or [*words(env, "$CXX"), "-x", "c"]
 
 
+def flags_of(command: list[str], language: str, env: Env) -> tuple[str, ...]:
+    """`compiler.flags` for an environment. Raises UserError."""
+    try:
+        return compiler.flags(command, language, {k: str(v) for k, v in env["ENV"].items()})
+    except compiler.Unsupported as e:
+        raise UserError(f"hotreload: {e}") from None
+
+
 def nodes(env: Env, settings: Settings) -> RuntimeNodes:
     """The runtime for images of `env`. The same configuration gives the same nodes."""
     compiler = c_compiler(env)
@@ -60,14 +70,23 @@ def nodes(env: Env, settings: Settings) -> RuntimeNodes:
 
 def _declare(env: Env, compiler: list[str], arena: int, directory: str) -> RuntimeNodes:
     where = sources_directory()
-    clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[str(where)])
+    if not (where / f"{_POLL}.c").is_file():
+        raise UserError(f"hotreload: the runtime's sources are missing from {where}; install scons-hotreload again")
+    clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[str(where)],
+                                          HOTRELOAD_COMPILER=compiler)
     command = [*compiler, *_CFLAGS, f"-DHOTRELOAD_ARENA_SIZE={arena}", "-c", "-o", "$TARGET", "$SOURCE"]
-    compile_one = Action([command], "Compiling hotreload runtime $TARGET")
+    compile_one = Action([Action(_check_compiler, strfunction=None),
+                          Action([command], "Compiling hotreload runtime $TARGET")])
     objects = {source.stem: _object(clean, source, directory, compile_one) for source in sorted(where.glob("*.c"))}
     archiver = words(env, "$AR") or ["ar"]
     collect = Action([[*archiver, "rcs", "$TARGET", "$SOURCES"]], "Archiving hotreload runtime $TARGET")
     archive = clean.Command(f"{directory}/libhotreload_{_POLL}.a", [objects.pop(_POLL)], collect)[0]
     return RuntimeNodes(list(objects.values()), archive)
+
+
+def _check_compiler(target: list[Node], source: list[Node], env: Env) -> None:
+    """Say what is wrong with an unsupported compiler before it fails on our sources in its own way."""
+    flags_of(env["HOTRELOAD_COMPILER"], "c", env)
 
 
 def _object(clean: Env, source: Path, directory: str, action: Any) -> Node:

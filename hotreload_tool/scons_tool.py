@@ -28,7 +28,7 @@ from SCons.Errors import BuildError, UserError
 from SCons.Tool.cxx import CXXSuffixes
 from SCons.Util import CLVar
 
-from . import compiler, scons_images, scons_runtime, settings
+from . import scons_images, scons_runtime, settings
 from .request import ImageKind
 from .settings import SettingError, Settings
 
@@ -178,10 +178,7 @@ def _code_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> 
     command = scons_runtime.words(env, "$CXX" if is_cxx else "$CC")
     if not command:
         return []
-    try:
-        return list(compiler.flags(command, "c++" if is_cxx else "c", {k: str(v) for k, v in env["ENV"].items()}))
-    except compiler.Unsupported as e:
-        raise UserError(f"hotreload: {e}") from None
+    return list(scons_runtime.flags_of(command, "c++" if is_cxx else "c", env))
 
 
 def _preprocessor_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> list[str]:
@@ -220,7 +217,8 @@ def _whole_or_removed(node: Node) -> Iterator[None]:
     try:
         yield
     except BaseException as e:
-        node.remove()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(node.get_abspath())       # node.remove() would ask what SCons knew before the build
         if isinstance(e, errors.Refused):
             raise BuildError(node=node, errstr="hotreload: " + "\n  ".join(map(str, e.refusals))) from e
         if isinstance(e, (errors.HotreloadError, OSError)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sconsproject import Edit, Project, check_build, targets_built
 
 HEAD = """
