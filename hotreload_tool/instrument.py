@@ -9,11 +9,11 @@ import os
 import struct
 import tempfile
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType
 from urllib.parse import quote
 
-from . import arch, elf, names, unwind
+from . import arch, debuginfo, elf, names, unwind
+from .debuginfo import DebugTypes
 from .digest import Digester
 from .elf import Elf, Rela, Section, Symbol
 from .errors import Refusal, Refused
@@ -178,11 +178,23 @@ def describe(s: Survey, direct: dict[Part, list[str]], options: Options) -> Obje
     return described
 
 
-def _types(obj: Elf) -> Any:
-    return SimpleNamespace(typed=False, units={}, signatures={}, variables={})
+def _types(obj: Elf) -> DebugTypes:
+    try:
+        return debuginfo.read(debuginfo.debug_sections(obj.sections, obj.symbols))
+    except debuginfo.DebugInfoError as e:
+        return DebugTypes(reason=str(e))
 
 
-def _function_entry(part: Part, digester: Digester, types: Any, direct: dict[Part, list[str]]) -> FunctionEntry:
+def _type_of(part: Part, types: DebugTypes) -> str | None:
+    """The printed type of a variable. Which function a numbered static local belongs to is not in its symbol: only a
+    name that one function uses has an answer."""
+    if part.static_local is None:
+        return types.variables.get((part.symbols[0].name, None))
+    found = [t for (name, function), t in types.variables.items() if name == part.static_local and function]
+    return found[0] if len(found) == 1 else None
+
+
+def _function_entry(part: Part, digester: Digester, types: DebugTypes, direct: dict[Part, list[str]]) -> FunctionEntry:
     symbol = part.symbols[0]
     content = digester.content(part)
     return FunctionEntry(name=part.name or "", symbol=symbol.name, binding=_BINDINGS.get(symbol.binding, "global"),
@@ -191,14 +203,14 @@ def _function_entry(part: Part, digester: Digester, types: Any, direct: dict[Par
                          direct=direct.get(part, []))
 
 
-def _data_entry(part: Part, digester: Digester, types: Any) -> DataEntry:
+def _data_entry(part: Part, digester: Digester, types: DebugTypes) -> DataEntry:
     symbol = part.symbols[0]
     content = digester.content(part)
     size = part.end - part.start
     return DataEntry(name=part.name or "", symbol=symbol.name, binding=_BINDINGS.get(symbol.binding, "global"),
                      kind=part.kind, size=size, align=max(part.section.align, 1), extent=size, digest=content.digest,
                      refs=content.refs, comdat=part.comdat, static_local=part.static_local,
-                     type=types.variables.get((part.static_local or symbol.name, None)), section=part.section.name)
+                     type=_type_of(part, types), section=part.section.name)
 
 
 def _special_sections(s: Survey) -> list[Section]:
