@@ -252,9 +252,11 @@ class _Work:
     def classify_data(self) -> None:
         unsure = self.statics.ambiguous_names
         for name, definition in self.prevailing.items():
-            if definition is None or not isinstance(definition.entry, DataEntry) or name in unsure:
+            if definition is None or name in unsure:
                 continue
             obj, entry = definition
+            if not isinstance(entry, DataEntry):
+                continue
             if name in self.live.functions and self.live.definitions.get(name):
                 self._refuse("kind", obj, name, old="function", new="variable")
                 continue
@@ -440,13 +442,14 @@ class _Work:
 
     def tell(self) -> None:
         plan, notes = self.plan, self.plan.notes
-        for change in plan.changed:
-            entry = self.changed[change.name].entry
-            if entry.symbol == "main" or entry.section.startswith(".text.startup"):
-                notes.append(f"{entry.symbol} runs once, when the program starts: its new code takes effect at its next call, if any")
+        at_start = {ref for m in self.maps.values() for special in m.special for ref in special.refs}
+        for name, (_, entry) in self.changed.items():
+            if entry.symbol == "main" or name in at_start or entry.section.startswith(".text.startup"):
+                notes.append(f"{entry.symbol} runs once, when the program starts: "
+                             "its new code takes effect at its next call, if there is one")
         if plan.removed:
-            notes.append(f"no longer in the source: {_listed([_plain(f.name) for f in plan.removed])}; old callers and stored pointers "
-                         "go on using the old code")
+            notes.append(f"no longer in the source: {_listed([_plain(f.name) for f in plan.removed])}; "
+                         "old callers and stored pointers go on using the old code")
         notes += self.statics.inherited.values()
         idle = sorted(n for n in self.fresh - self.reached.keys() if n not in plan.bindings and self._is_new_name(n))
         if idle:

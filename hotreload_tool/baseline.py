@@ -1,0 +1,609 @@
+"""Linked images, filed under their build-id, and what was applied to them since.
+
+A running process names its image by build-id; its baseline is found by that, however often the program was
+linked again in between. Several builds may work in one store at the same time.
+
+    HOTRELOAD_DIR/
+      baselines/BUILD-ID/image        a copy of the linked image
+      baselines/BUILD-ID/origin.json  program, size of the copy
+      baselines/BUILD-ID/facts.json   what was read from it, so that it is parsed once
+      chains/BUILD-ID/NAME.GEN.hotpatch
+      payloads/SHA256.so              read-only; agents map these files
+      locks/BUILD-ID
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import filecmp
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import arch, bundle, elf
+from .bundle import Bundle
+from .elf import Elf, ElfError, Section
+from .errors import Damaged, HotreloadError, NotForImage, Refusal, Refused
+from .live import NO_ID, ImageFacts, ImageSymbol, LiveState, TlsSegment, apply_generations, from_image
+from .names import MAP_SECTION, NOTE_OWNER, SLOT_SUFFIX
+from .objectmap import MapError, unpack_all
+
+INDEX = 1                         # version of facts.json; bump when ImageFacts or what is read changes
+
+# ---- reading a linked image --------------------------------------------------------------------------------------
+
+# System V gABI, chapters 4 and 5.
+_SHT_DYNAMIC, _SHT_DYNSYM = 6, 11
+_PT_INTERP, _PT_TLS = 3, 7
+_NT_GNU_BUILD_ID = 3
+_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH, _DT_FLAGS_1 = 1, 14, 15, 29, 0x6FFFFFFB
+_DF_1_PIE = 0x08000000
+_STB_UNIQUE = 10                  # of a GNU extension; as good as global
+_TYPES = {elf.STT_NOTYPE: "NOTYPE", elf.STT_OBJECT: "OBJECT", elf.STT_FUNC: "FUNC", elf.STT_TLS: "TLS",
+          elf.STT_GNU_IFUNC: "IFUNC"}
+_BINDINGS = {elf.STB_LOCAL: "LOCAL", elf.STB_GLOBAL: "GLOBAL", elf.STB_WEAK: "WEAK", _STB_UNIQUE: "GLOBAL"}
+_VISIBILITIES = ("DEFAULT", "INTERNAL", "HIDDEN", "PROTECTED")
+_PHDR, _SYM, _RELA, _DYN = struct.Struct("<IIQQQQQQ"), struct.Struct("<IBBHQQ"), struct.Struct("<QQq"), struct.Struct("<QQ")
+_NOTE = struct.Struct("<III")
+# runtime/hotreload_abi.h, "image note", and runtime/internal.h, struct hr_image.
+_HR_ABI, _HR_NOTE_IMAGE, _HR_IMAGE_MAGIC = 1, 1, 0x31474D49
+_HR_IMAGE_HEAD, _HR_IMAGE_ARENA, _DISTANCE = struct.Struct("<II"), 24, struct.Struct("<q")
+_POINTER = struct.Struct("<Q")
+
+
+def read_image(path: Path | str) -> ImageFacts:
+    """What the tool needs to know of a linked image.
+
+    Raises Damaged if the file is no sound ELF image, Refused with advice if it is one that cannot be patched (no
+    symbol table, no build-id, not instrumented), and OSError.
+    """
+    data = Path(path).read_bytes()
+    image = _parse(data, str(path))
+    if image.type not in (elf.ET_EXEC, elf.ET_DYN):
+        raise Refused([Refusal("not-linked", str(path), "", "is not a linked program or shared library",
+                               "link it first")])
+    build_id = _build_id(image)
+    sections = {s.name: s for s in image.sections}
+    _check_patchable(image, build_id, sections)
+    segments = _segments(data, image.where)
+    dynamic, strings = _dynamic(image)
+    symbols = _symbols(image)
+    return ImageFacts(
+        path=str(path), build_id=build_id, kind=_kind(image, segments, dynamic), machine=image.machine,
+        maps=_maps(image, sections[MAP_SECTION]), symbols=symbols, slots=_slots(image, symbols), arena=_arena(image),
+        tls=next((TlsSegment(s[3], s[6], s[7]) for s in segments if s[0] == _PT_TLS), None), exported=_exported(image),
+        needed=[_text(image, strings, v) for tag, v in dynamic if tag == _DT_NEEDED],
+        runpath=[p for tag, v in dynamic if tag in (_DT_RPATH, _DT_RUNPATH) for p in _text(image, strings, v).split(":")])
+
+
+def read_build_id(path: Path | str) -> str:
+    """The build-id of any ELF file, hexadecimal; "" if it has none. Raises Damaged, OSError."""
+    return _build_id(_parse(Path(path).read_bytes(), str(path)))
+
+
+def _parse(data: bytes, where: str) -> Elf:
+    try:
+        return elf.parse(data, where)
+    except ElfError as e:
+        raise Damaged(where, "", str(e).removeprefix(f"{where}: ")) from e
+
+
+def _check_patchable(image: Elf, build_id: str, sections: dict[str, Section]) -> None:
+    refusals = []
+    if not image.symbols:
+        refusals.append(Refusal("no-symbols", image.where, "", "has no symbol table",
+                                "link it without -s, and strip a copy if you must"))
+    if not build_id:
+        refusals.append(Refusal("no-build-id", image.where, "", "has no build-id", "link it with -Wl,--build-id"))
+    if MAP_SECTION not in sections:
+        refusals.append(Refusal("not-instrumented", image.where, "", "holds no instrumented object",
+                                "build it with the hotreload tool"))
+    if arch.for_machine(image.machine) is None:
+        refusals.append(Refusal("machine", image.where, "", f"is for ELF machine {image.machine}",
+                                "only x86-64 is supported"))
+    if refusals:
+        raise Refused(refusals)
+
+
+def _build_id(image: Elf) -> str:
+    for section in image.sections:
+        if section.type == elf.SHT_NOTE:
+            for owner, kind, start, size in _notes(section):
+                if owner == b"GNU\0" and kind == _NT_GNU_BUILD_ID:
+                    return section.data[start:start + size].hex()
+    return ""
+
+
+def _notes(section: Section) -> Iterator[tuple[bytes, int, int, int]]:
+    """(owner, type, start of the content in the section, its size) of each note. Fields are padded to 4 bytes, to 8 in sections aligned so."""
+    align = 8 if section.align == 8 else 4
+    data, at = section.data, 0
+    while at + _NOTE.size <= len(data):
+        owner_size, size, kind = _NOTE.unpack_from(data, at)
+        start = at + _NOTE.size
+        content = start + owner_size + -(start + owner_size) % align
+        yield data[start:start + owner_size], kind, content, size
+        at = content + size + -(content + size) % align
+
+
+def _segments(data: bytes, where: str) -> list[tuple[int, ...]]:
+    """Program headers: (type, flags, offset, address, physical address, size in file, size in memory, alignment)."""
+    offset, entry_size, count = (struct.unpack_from(form, data, at)[0] for form, at in (("<Q", 32), ("<H", 54), ("<H", 56)))
+    if entry_size != _PHDR.size or offset + count * _PHDR.size > len(data):
+        raise Damaged(where, "program headers", f"{count} of {entry_size} bytes at {offset:#x} do not fit (truncated?)")
+    return [_PHDR.unpack_from(data, offset + i * _PHDR.size) for i in range(count)]
+
+
+def _dynamic(image: Elf) -> tuple[list[tuple[int, int]], Section | None]:
+    """(tag, value) of the dynamic section, and its string table."""
+    for section in image.sections:
+        if section.type == _SHT_DYNAMIC:
+            strings = _linked(image, section)
+            size = len(section.data) // _DYN.size * _DYN.size
+            return list(_DYN.iter_unpack(section.data[:size])), strings
+    return [], None
+
+
+def _linked(image: Elf, section: Section) -> Section:
+    if section.link >= len(image.sections):
+        raise Damaged(image.where, section.name, f"names section {section.link} of {len(image.sections)}")
+    return image.sections[section.link]
+
+
+def _text(image: Elf, table: Section | None, offset: int) -> str:
+    data = table.data if table else b""
+    end = data.find(b"\0", offset)
+    if offset >= len(data) or end < 0:
+        raise Damaged(image.where, table.name if table else "", f"no string at {offset:#x} of its {len(data)} bytes")
+    return data[offset:end].decode("utf-8", "surrogateescape")
+
+
+def _kind(image: Elf, segments: list[tuple[int, ...]], dynamic: list[tuple[int, int]]) -> str:
+    if image.type == elf.ET_EXEC:
+        return "exec"
+    tags = dict(dynamic)
+    is_program = any(s[0] == _PT_INTERP for s in segments) and _DT_SONAME not in tags   # for linkers that set no flag
+    return "pie" if tags.get(_DT_FLAGS_1, 0) & _DF_1_PIE or is_program else "shared"
+
+
+def _maps(image: Elf, section: Section) -> list[Any]:
+    try:
+        return list(unpack_all(section.data))
+    except MapError as e:
+        raise Damaged(image.where, section.name, str(e)) from e
+
+
+def _symbols(image: Elf) -> list[ImageSymbol]:
+    """Defined symbols. Where several versions of a public name exist, the one that new objects would bind to."""
+    found: list[ImageSymbol] = []
+    public: dict[str, tuple[int, ImageSymbol]] = {}
+    for s in image.symbols:
+        if s.shndx == elf.SHN_UNDEF or not s.name or s.type not in _TYPES or s.binding not in _BINDINGS:
+            continue
+        name, at, version = s.name.partition("@")
+        section = image.sections[s.shndx].name if s.shndx > 0 else "*ABS*"
+        symbol = ImageSymbol(name, s.value, s.size, _TYPES[s.type], _BINDINGS[s.binding], _VISIBILITIES[s.visibility], section)
+        if symbol.binding == "LOCAL":
+            found.append(symbol)
+            continue
+        rank = 0 if not at else 1 if version.startswith("@") else 2     # plain, default version, other version
+        if name not in public or rank < public[name][0]:
+            public[name] = (rank, symbol)
+    return found + [symbol for _, symbol in public.values()]
+
+
+def _slots(image: Elf, symbols: list[ImageSymbol]) -> dict[int, int]:
+    """Slot address -> address of the code it holds at start."""
+    return _pointers(image, {s.address for s in symbols if s.name.endswith(SLOT_SUFFIX)})
+
+
+def _pointers(image: Elf, addresses: set[int]) -> dict[int, int]:
+    """What the pointers at `addresses` hold once loaded: from the relocation where there is one, else from the bytes.
+    Those that hold nothing are left out."""
+    found = {a: value for a in addresses if (value := _word(image, a)) is not None}
+    cpu = arch.for_machine(image.machine)
+    for section in image.sections:
+        if section.type == elf.SHT_RELA and section.flags & elf.SHF_ALLOC:
+            size = len(section.data) // _RELA.size * _RELA.size
+            found.update({offset: addend for offset, info, addend in _RELA.iter_unpack(section.data[:size])
+                          if offset in addresses and cpu is not None and info & 0xFFFFFFFF == cpu.R_RELATIVE})
+    return {a: value for a, value in found.items() if value}
+
+
+def _word(image: Elf, address: int) -> int | None:
+    data = _bytes_at(image, address, _POINTER.size)
+    return int(_POINTER.unpack(data)[0]) if data else None
+
+
+def _bytes_at(image: Elf, address: int, size: int) -> bytes:
+    """`size` bytes of the file that will lie at `address`; none if they don't all."""
+    for section in image.sections:
+        if section.flags & elf.SHF_ALLOC and section.data and 0 <= address - section.addr <= len(section.data) - size:
+            return section.data[address - section.addr:address - section.addr + size]
+    return b""
+
+
+def _arena(image: Elf) -> tuple[int, int]:
+    """(address, size) of the arena, found as an agent finds it: the note says where the runtime's struct hr_image is."""
+    for section in image.sections:
+        for owner, kind, start, size in _notes(section) if section.type == elf.SHT_NOTE else ():
+            if owner == NOTE_OWNER and kind == _HR_NOTE_IMAGE and size == _DISTANCE.size:
+                return _arena_of(image, section.addr + start + _DISTANCE.unpack_from(section.data, start)[0])
+    raise Refused([Refusal("no-runtime", image.where, "", "has instrumented objects but not the runtime",
+                           "link it with the hotreload tool")])
+
+
+def _arena_of(image: Elf, hr_image: int) -> tuple[int, int]:
+    head = _bytes_at(image, hr_image, _HR_IMAGE_HEAD.size)
+    magic, abi = _HR_IMAGE_HEAD.unpack(head) if head else (0, 0)
+    ends = [hr_image + _HR_IMAGE_ARENA, hr_image + _HR_IMAGE_ARENA + _POINTER.size]
+    found = _pointers(image, set(ends))
+    if magic != _HR_IMAGE_MAGIC or len(found) != 2 or found[ends[0]] > found[ends[1]]:
+        raise Damaged(image.where, f"hr_image at {hr_image:#x}", "is not the runtime's description of its image")
+    if abi != _HR_ABI:
+        raise Refused([Refusal("abi", image.where, "", f"holds a runtime of agent protocol {abi}, the tool speaks {_HR_ABI}",
+                               "build and start the program anew, or use the tool it was built with")])
+    return found[ends[0]], found[ends[1]] - found[ends[0]]
+
+
+def _exported(image: Elf) -> list[str]:
+    found = []
+    for section in image.sections:
+        if section.type == _SHT_DYNSYM:
+            table = _linked(image, section)
+            size = len(section.data) // _SYM.size * _SYM.size
+            for name, info, _, shndx, _, _ in _SYM.iter_unpack(section.data[:size]):
+                if shndx != elf.SHN_UNDEF and info >> 4 != elf.STB_LOCAL:
+                    found.append(_text(image, table, name))
+    return found
+
+
+# ---- the store ---------------------------------------------------------------------------------------------------
+
+_BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}\Z")
+_TEMPORARY = ".tmp-"
+_STALE_SECONDS = 24 * 3600        # what nobody refers to is left alone this long: its writer may still be at work
+_POLL_SECONDS = 0.02
+
+
+class Store:
+    """A HOTRELOAD_DIR. Methods may be called from several threads and processes at once."""
+
+    def __init__(self, root: Path | str, lock_seconds: float = 60.0) -> None:
+        """`lock_seconds`: how long to wait for another build that works on the same image."""
+        self.root = Path(root)
+        self.lock_seconds = lock_seconds
+        self._held = threading.local()
+
+    # ---- images ---------------------------------------------------------------------------------
+
+    def file_image(self, path: Path | str, program: str) -> str:
+        """Keep a copy of the image at `path`, which was linked as `program`; returns its build-id.
+
+        Also takes /proc/PID/exe, to recover a baseline that was lost. An image that is filed already is kept as it is.
+        Raises Damaged, Refused (`read_image`; also if another image was filed under this build-id), OSError.
+        """
+        baselines = self._made("baselines")
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=baselines))
+        try:
+            copy = temporary / "image"
+            _copy(Path(path), copy)
+            build_id = read_build_id(copy)
+            if build_id and self.lookup(build_id) is not None:
+                self._check_same(build_id, copy, path)
+            else:
+                self._file(temporary, path, program)
+            self._remember(build_id, program)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return build_id
+
+    def _file(self, temporary: Path, path: Path | str, program: str) -> None:
+        """Complete the directory, then let it appear under its name in one step."""
+        copy = temporary / "image"
+        try:
+            facts = read_image(copy)
+        except Damaged as e:
+            raise Damaged(path, e.where, e.why) from e
+        except Refused as e:
+            raise Refused(Refusal(r.code, str(path), r.name, r.reason, r.advice) for r in e.refusals) from e
+        facts.path = str(self._image(facts.build_id))
+        _write_json(temporary / "facts.json", {"index": INDEX, "facts": facts.to_json()})
+        _write_json(temporary / "origin.json", {"program": program, "size": copy.stat().st_size})
+        temporary.chmod(0o755)
+        target = self._baseline(facts.build_id)
+        if target.exists() and self.lookup(facts.build_id) is None:
+            shutil.rmtree(target, ignore_errors=True)          # what a crash left
+        try:
+            temporary.rename(target)
+        except OSError as e:
+            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # Another build filed it in the meantime; `_check_same` was not asked, but it links the same objects.
+
+    def _check_same(self, build_id: str, copy: Path, path: Path | str) -> None:
+        """A stripped copy of a filed image is fine; another program under its build-id (set by hand) is not."""
+        filed = self._image(build_id)
+        if filecmp.cmp(filed, copy, shallow=False):
+            return
+        if not _parse(copy.read_bytes(), str(path)).symbols:
+            return
+        mine, theirs = read_image(copy).to_json(), self.load(build_id).to_json()
+        if {**mine, "path": ""} != {**theirs, "path": ""}:
+            raise Refused([Refusal("build-id-reused", str(path), "", f"another image was filed under build-id {build_id}",
+                                   "let the linker compute build-ids: -Wl,--build-id=sha1")])
+
+    def _remember(self, build_id: str, program: str) -> None:
+        """Note that `program` was linked as this image just now: recent ones are kept by `prune`."""
+        links = self._made("programs")
+        name = hashlib.sha256(program.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        with self._lock(f"program-{name}"):
+            known = _read_json(links / f"{name}.json") or {}
+            builds = [b for b in known.get("builds", []) if b != build_id] + [build_id]
+            _write_json(links / f"{name}.json", {"program": program, "builds": builds})
+
+    def lookup(self, build_id: str) -> Path | None:
+        """The filed image, None if there is none (or only a torso of one, after a crash)."""
+        image = self._image(build_id)
+        origin = _read_json(self._baseline(build_id) / "origin.json")
+        try:
+            return image if origin and image.stat().st_size == origin.get("size") else None
+        except OSError:
+            return None
+
+    def load(self, build_id: str) -> ImageFacts:
+        """The facts about a filed image, from its index where that is current. Raises NotForImage if it is not filed."""
+        image = self.lookup(build_id)
+        if image is None:
+            raise NotForImage(f"no baseline of build-id {build_id} in {self.root}: it was built elsewhere or pruned; "
+                              "file it again from the running process, or build and start the program anew")
+        index = self._baseline(build_id) / "facts.json"
+        facts = _read_index(index)
+        if facts is None or facts.build_id != build_id:
+            facts = read_image(image)
+            _write_json(index, {"index": INDEX, "facts": facts.to_json()})
+        facts.path = str(image)         # the store may have moved
+        return facts
+
+    def programs(self) -> dict[str, list[str]]:
+        """Program -> build-ids of its filed images, the most recently linked last."""
+        found = {}
+        for path in sorted((self.root / "programs").glob("*.json")):
+            record = _read_json(path)
+            if record:
+                builds = [b for b in record["builds"] if self.lookup(b) is not None]
+                if builds:
+                    found[str(record["program"])] = builds
+        return found
+
+    # ---- generations ----------------------------------------------------------------------------
+
+    def chain(self, build_id: str) -> list[Path]:
+        """The bundles made for an image, oldest first: generations 1, 2, … without a gap. Raises Damaged."""
+        found: dict[int, Path] = {}
+        for path in self._chain(build_id).glob(f"*{bundle.SUFFIX}"):
+            number = path.name.removesuffix(bundle.SUFFIX).rpartition(".")[2]
+            if not number.isdigit() or int(number) in found or path.name.startswith("."):
+                if not path.name.startswith("."):
+                    raise Damaged(path, "", "does not belong into this chain; remove it")
+                continue
+            found[int(number)] = path
+        missing = next((g for g in range(1, len(found) + 1) if g not in found), None)
+        if missing is not None:
+            raise Damaged(self._chain(build_id), f"generation {missing}", "is missing, though later ones are there")
+        return [found[g] for g in sorted(found)]
+
+    def bundles(self, build_id: str) -> list[Bundle]:
+        """The chain, read and checked."""
+        return [bundle.read(path) for path in self.chain(build_id)]
+
+    def append(self, build_id: str, made: Bundle) -> Path:
+        """Make `made` the next generation of an image; returns its file.
+
+        Raises NotForImage if the chain went on since `made` was planned (another `scons hotpatch` was faster), and
+        HotreloadError if the lock could not be had in time.
+        """
+        with self.locked(build_id):
+            patch = made.image(build_id)
+            if patch is None:
+                raise NotForImage(f"the bundle of {made.manifest['program']} brings nothing to build-id {build_id}")
+            entry = patch[0]
+            chain = self.chain(build_id)
+            last = self._last_id(build_id, chain)
+            if entry["generation"] != len(chain) + 1 or entry["parent"] != last:
+                raise NotForImage(f"generation {entry['generation']} after {entry['parent'][:12]} does not follow generation "
+                                  f"{len(chain)}, {last[:12]}, of build-id {build_id}: another patch was made in the "
+                                  "meantime; run it again")
+            folder = self._made("chains") / _checked(build_id)
+            folder.mkdir(exist_ok=True)
+            target = folder / bundle.file_name(made.manifest["program"], entry["generation"])
+            bundle.write(target, made)
+            return target
+
+    def _last_id(self, build_id: str, chain: list[Path]) -> str:
+        if not chain:
+            return NO_ID
+        patch = bundle.read(chain[-1]).image(build_id)
+        if patch is None:
+            raise Damaged(chain[-1], "", f"brings nothing to build-id {build_id}; remove it from the chain")
+        return str(patch[0]["id"])
+
+    def live_state(self, build_id: str, generation: int | None = None) -> LiveState:
+        """The state of a process that took the chain, or the first `generation` bundles of it."""
+        state = from_image(self.load(build_id))
+        steps = []
+        for path in self.chain(build_id)[:generation]:
+            patch = bundle.read(path).image(build_id)
+            if patch is None:
+                raise Damaged(path, "", f"brings nothing to build-id {build_id}; remove it from the chain")
+            steps.append((patch[0], patch[2]))
+        return apply_generations(state, steps)
+
+    def payload(self, data: bytes) -> Path:
+        """A read-only file with these bytes, named by them: what is handed to agents. Never rewritten."""
+        folder = self._made("payloads")
+        path = folder / f"{hashlib.sha256(data).hexdigest()}.so"
+        try:
+            if path.stat().st_size == len(data):
+                os.utime(path)                      # it is in use again: `prune` leaves it alone for a while
+                return path
+        except FileNotFoundError:
+            pass
+        bundle.write_atomically(path, data, 0o444)
+        return path
+
+    # ---- one at a time --------------------------------------------------------------------------
+
+    def locked(self, build_id: str) -> contextlib.AbstractContextManager[None]:
+        """Nobody else appends to the chain of this image while it is held. May be nested in one thread."""
+        return self._lock(_checked(build_id))
+
+    @contextlib.contextmanager
+    def _lock(self, name: str, seconds: float | None = None) -> Iterator[None]:
+        held: set[str] = self._held.__dict__.setdefault("names", set())
+        if name in held:
+            yield
+            return
+        # Lock files stay: removing one would let two builds hold two files of one name.
+        with open(self._made("locks") / name, "ab") as file:
+            _flock(file.fileno(), self.lock_seconds if seconds is None else seconds, file.name)
+            held.add(name)
+            try:
+                yield
+            finally:
+                held.discard(name)
+
+    # ---- pruning --------------------------------------------------------------------------------
+
+    def prune(self, running: Collection[str], keep_recent: int) -> list[str]:
+        """Remove images, with their chains, that no process runs and that are not among the `keep_recent` last links
+        of a program; returns their build-ids. `running`: build-ids of all images loaded in living processes."""
+        keep = set(running)
+        for builds in self.programs().values():
+            keep.update(builds[-keep_recent:] if keep_recent > 0 else [])
+        removed = []
+        for path in sorted((self.root / "baselines").glob("*")):
+            if path.name.startswith(_TEMPORARY):
+                _remove_if_stale(path)
+            elif path.name not in keep and _BUILD_ID.match(path.name) and self._remove(path.name):
+                removed.append(path.name)
+        self._prune_payloads()
+        return removed
+
+    def _remove(self, build_id: str) -> bool:
+        """False if a build is at work on it."""
+        try:
+            with self._lock(build_id, seconds=0):
+                doomed = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._made("baselines")))
+                self._baseline(build_id).rename(doomed / "baseline")      # gone in one step, whatever happens next
+                if self._chain(build_id).exists():
+                    self._chain(build_id).rename(doomed / "chain")
+                shutil.rmtree(doomed)
+                return True
+        except _LockTimeout:
+            return False
+
+    def _prune_payloads(self) -> None:
+        """Mapped files may go: the mapping keeps them. Those that a chain brings are kept for processes to come."""
+        kept = {entry["payload"]["sha256"] for chain in (self.root / "chains").glob("*") for made in self.bundles(chain.name)
+                for entry in made.manifest["images"]}
+        for path in (self.root / "payloads").glob("*.so"):
+            if path.stem not in kept:
+                _remove_if_stale(path)
+
+    # ---- places ---------------------------------------------------------------------------------
+
+    def _made(self, name: str) -> Path:
+        folder = self.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _baseline(self, build_id: str) -> Path:
+        return self.root / "baselines" / _checked(build_id)
+
+    def _image(self, build_id: str) -> Path:
+        return self._baseline(build_id) / "image"
+
+    def _chain(self, build_id: str) -> Path:
+        return self.root / "chains" / _checked(build_id)
+
+
+class _LockTimeout(HotreloadError):
+    """The lock is held by someone else."""
+
+
+def _flock(descriptor: int, seconds: float, name: str) -> None:
+    """Take an exclusive lock. The kernel has no flock with a deadline, so it is tried until one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            if time.monotonic() >= deadline:
+                raise _LockTimeout(f"{name}: another build holds this lock for more than {seconds:g} s; "
+                                   "wait for it to end, then run this again") from e
+            time.sleep(_POLL_SECONDS)
+
+
+def _checked(build_id: str) -> str:
+    """Build-ids come from files and sockets, and become path names here."""
+    if not _BUILD_ID.match(build_id):
+        raise NotForImage(f"{build_id!r} is not a build-id")
+    return build_id
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy that shares blocks where the file system can (reflink); never a link, since linkers may write in place."""
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        try:
+            while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
+                pass
+        except OSError as e:
+            if e.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+                raise
+            reader.seek(0)
+            writer.seek(0)
+            writer.truncate()
+            shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def _write_json(path: Path, document: Any) -> None:
+    bundle.write_atomically(path, json.dumps(document, separators=(",", ":")).encode("ascii"))
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """None for a file that is not there, or was damaged by a crash: everything kept so can be made again."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _read_index(path: Path) -> ImageFacts | None:
+    document = _read_json(path)
+    if document is None or document.get("index") != INDEX:
+        return None
+    try:
+        return ImageFacts.from_json(document["facts"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return None                      # not of this version after all: it is made again
+
+
+def _remove_if_stale(path: Path) -> None:
+    try:
+        if time.time() - path.stat().st_mtime < _STALE_SECONDS:
+            return
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except FileNotFoundError:
+        pass                             # someone else was faster
