@@ -1,0 +1,60 @@
+"""Edits to the virtual machine, the compiler and the collector."""
+from __future__ import annotations
+
+from .model import Check, Edit, Replacement
+
+CORE = [
+    Edit("gc-pause", "changed tuning of the garbage collector (a small function inlined into others)",
+         (Replacement("lgc.c", "int pause = getgcparam(g->gcpause);", "int pause = getgcparam(g->gcpause) * 1000;"),),
+         (Check("return collects_by_itself()", "ok\ttrue", "ok\tfalse"),)),
+    Edit("divide", "changed error text of an arithmetic helper",
+         (Replacement("lvm.c", '"attempt to divide by zero"', '"cannot divide %d by zero", (int)m'),),
+         (Check("local n = 0; return 7 // n", "error\task:1: attempt to divide by zero", "error\task:1: cannot divide 7 by zero"),),
+         ("luaV_idiv",)),
+    Edit("vm-loop", "changed instruction in the interpreter's loop, which is on the stack and has a jump table",
+         (Replacement("lvm.c", "setivalue(s2v(ra), intop(^, ~l_castS2U(0), ib));", "setivalue(s2v(ra), intop(-, 0, ib));"),),
+         (Check("local n = 5; return ~n", "ok\t-6", "ok\t-5"),),
+         ("luaV_execute",)),
+    Edit("break", "changed error text of the parser",
+         (Replacement("lparser.c", '"break outside loop at line %d"', '"line %d breaks out of nothing"'),),
+         (Check("do break end", "error\task:1: break outside loop at line 1",
+                "error\task:1: line 1 breaks out of nothing"),)),
+    Edit("end-of-input", "changed element of a global constant table of strings, and nothing else",
+         (Replacement("llex.c", '"<eof>"', '"end of input"'),),
+         (Check("x =", "error\task:1: unexpected symbol near <eof>", "error\task:1: unexpected symbol near end of input"),)),
+    Edit("next", "new constant table of strings",
+         (Replacement("ltable.c", "static unsigned int findindex (lua_State *L,",
+                      'static const char *const next_errors[] =\n'
+                      '  {"no such key for \'next\'", "no such index for \'next\'"};\n\n'
+                      "static unsigned int findindex (lua_State *L,"),
+          Replacement("ltable.c", 'luaG_runerror(L, "invalid key to \'next\'");', 'luaG_runerror(L, next_errors[ttisinteger(key)]);')),
+         (Check("saved.next({}, 'k')", "error\tinvalid key to 'next'", "error\tno such key for 'next'"),
+          Check("saved.next({}, 9)", "error\tinvalid key to 'next'", "error\tno such index for 'next'"))),
+    Edit("float-text", "changed number formatting",
+         (Replacement("lobject.c", "      buff[len++] = '0';  /* adds '.0' to result */",
+                      "      buff[len++] = '0';  /* adds '.00' to result */\n      buff[len++] = '0';"),),
+         (Check("return 2.0, 2, 2.5", "ok\t2.0, 2, 2.5", "ok\t2.00, 2, 2.5"),)),
+    Edit("type-error", "changed error text of a function that never returns",
+         (Replacement("ldebug.c", '"attempt to %s a %s value%s", op', '"cannot %s a %s value%s", op'),),
+         (Check("local t = nil; return t.x", "error\task:1: attempt to index a nil value (local 't')",
+                "error\task:1: cannot index a nil value (local 't')"),)),
+    Edit("identifiers", "changed byte in a global constant table, and nothing else",
+         (Replacement("lctype.c", "  0x0c,  0x04,  0x04,  0x04,  0x04,  0x04,  0x04,  0x04,\t/* 2. */",
+                      "  0x0c,  0x04,  0x04,  0x04,  0x05,  0x04,  0x04,  0x04,\t/* 2. */"),),
+         (Check("local a$b = 3; return a$b", "error\task:1: unexpected symbol near '$'", "ok\t3"),)),
+    Edit("type-name", "changed element of a global constant table that other objects refer to",
+         (Replacement("ltm.c", 'udatatypename, "thread",', 'udatatypename, "coroutine",'),),
+         (Check("return saved.type(saved.waiting)", "ok\tthread", "ok\tcoroutine"),)),
+    Edit("resume", "changed function that saves a jump buffer",
+         (Replacement("ldo.c", '  else if (L->status != LUA_YIELD)  /* ended with errors? */\n'
+                               '    return resume_error(L, "cannot resume dead coroutine", nargs);',
+                      '  else if (L->status != LUA_YIELD)  /* ended with errors? */\n'
+                      '    return resume_error(L, "it failed, and cannot go on", nargs);'),),
+         (Check("return saved.resume(saved.failed)", "ok\tfalse, cannot resume dead coroutine",
+                "ok\tfalse, it failed, and cannot go on"),),
+         ("lua_resume",)),
+    Edit("bytecode", "changed literal of a small function with many callers",
+         (Replacement("lundump.c", '"%s: bad binary format (%s)"', '"%s: damaged bytecode (%s)"'),),
+         (Check("error((select(2, load(string.dump(state):sub(1, 20), '=dump', 'b'))), 0)",
+                "error\tdump: bad binary format (truncated chunk)", "error\tdump: damaged bytecode (truncated chunk)"),)),
+]

@@ -1,0 +1,41 @@
+"""What an edit is."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Replace `old`, which occurs exactly once in `file`, by `new`."""
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A request to the driver script and its whole answer before and after the edit.
+
+    `{pid}` in an answer stands for the process id. An `interrupt` check is answered after the test has sent SIGINT; the
+    interpreter restores the signal's default then, so that it can be asked once in a process.
+    """
+    ask: str
+    old: str
+    new: str
+    interrupt: bool = False
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit. `counter` is a request whose answer, once the edit is in, is one more each time it is made, from 1."""
+    name: str
+    what: str                               # which kind of edit it is, for people
+    replacements: tuple[Replacement, ...]
+    checks: tuple[Check, ...]
+    functions: tuple[str, ...] = ()         # functions that must be among those reported as changed
+    counter: str | None = None
+    retires: str | None = None              # name of the edit whose counter ends with this one
+
+    @property
+    def files(self) -> list[str]:
+        return sorted({r.file for r in self.replacements})

@@ -1,0 +1,102 @@
+"""A running Lua interpreter with the driver script in it, and Lua's source with edits in it."""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "live"))
+
+from livetools import LiveError, Program, edit  # noqa: E402
+
+from lua.edits import Check, Edit  # noqa: E402
+
+DRIVER = HERE / "lua" / "driver.lua"
+SCRIPTS = sorted((HERE / "lua" / "scripts").glob("*.lua"))
+_SQUARES = sum(i * i for i in range(1, 5001)) + sum(range(1, 101))
+
+
+class Lua:
+    """The interpreter at the other end of a Program. Every question has one answer, and nothing waits for time."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.counters: dict[str, tuple[str, int]] = {}   # edit -> (request, answers so far)
+        self._states = 0
+        program.expect(r"^ready\n")
+
+    @property
+    def pid(self) -> int:
+        return self.program.pid
+
+    def ask(self, chunk: str) -> str:
+        """The driver's answer to one line of Lua."""
+        return self.program.ask(chunk, r"^((?:ok|error)\t.*)\n")[1]
+
+    def expect(self, chunk: str, answer: str) -> None:
+        got = self.ask(chunk)
+        wanted = answer.format(pid=self.pid)
+        if got != wanted:
+            raise LiveError(f"asked: {chunk}\nexpected: {wanted!r}\nanswered: {got!r}")
+
+    def expect_before(self, change: Edit) -> None:
+        """It answers as before the edit."""
+        for check in change.checks:
+            if not check.interrupt:
+                self.expect(check.ask, check.old)
+
+    def expect_after(self, change: Edit) -> None:
+        """It answers as after the edit, and no longer as before."""
+        if change.counter:
+            self.expect(change.counter, "ok\t1")     # a new variable starts with its initialiser
+        for check in change.checks:
+            if check.interrupt:
+                self.interrupt(check)
+            else:
+                self.expect(check.ask, check.new)
+        if change.counter:
+            self.counters[change.name] = (change.counter, int(self.ask(change.counter).removeprefix("ok\t")))
+        if change.retires:
+            del self.counters[change.retires]
+
+    def interrupt(self, check: Check, new: bool = True) -> None:
+        """Send SIGINT while the script runs, and expect the error it becomes."""
+        self.program.ask(check.ask, r"^spinning\n")
+        os.kill(self.pid, signal.SIGINT)
+        answer = self.program.expect(r"^((?:ok|error)\t.*)\n")[1]
+        wanted = check.new if new else check.old
+        if answer != wanted:
+            raise LiveError(f"interrupted: {check.ask}\nexpected: {wanted!r}\nanswered: {answer!r}")
+
+    def expect_state(self) -> None:
+        """Everything the script made before the patches is as it must be, and every counter goes on by one."""
+        n = self._states = self._states + 1
+        self.expect("return state()", f"ok\t{n} {10 * n} {n} {1000 * n} {5 * n} {n} whole {n} 1 alive {_SQUARES}")
+        for name, (request, count) in self.counters.items():
+            self.expect(request, f"ok\t{count + 1}")
+            self.counters[name] = (request, count + 1)
+
+    def end(self) -> None:
+        """Close its input; it says goodbye and exits with 0."""
+        code = self.program.finish()
+        if code != 0 or not self.program.transcript.endswith("bye\n"):
+            raise LiveError(f"the interpreter ended with {code}:\n{self.program.transcript[-500:]}")
+
+
+def make_edit(source: Path, change: Edit) -> dict[Path, bytes]:
+    """Edit the files; returns what they held, for `restore`."""
+    before = {source / name: (source / name).read_bytes() for name in change.files}
+    try:
+        for r in change.replacements:
+            edit(source / r.file, r.old, r.new)
+    except LiveError:
+        restore(before)
+        raise
+    return before
+
+
+def restore(files: dict[Path, bytes]) -> None:
+    for path, content in files.items():
+        path.write_bytes(content)
