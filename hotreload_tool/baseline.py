@@ -53,7 +53,8 @@ _TYPES = {elf.STT_NOTYPE: "NOTYPE", elf.STT_OBJECT: "OBJECT", elf.STT_FUNC: "FUN
           elf.STT_GNU_IFUNC: "IFUNC"}
 _BINDINGS = {elf.STB_LOCAL: "LOCAL", elf.STB_GLOBAL: "GLOBAL", elf.STB_WEAK: "WEAK", _STB_UNIQUE: "GLOBAL"}
 _VISIBILITIES = ("DEFAULT", "INTERNAL", "HIDDEN", "PROTECTED")
-_PHDR, _SYM, _RELA, _DYN = struct.Struct("<IIQQQQQQ"), struct.Struct("<IBBHQQ"), struct.Struct("<QQq"), struct.Struct("<QQ")
+_PHDR, _SYM = struct.Struct("<IIQQQQQQ"), struct.Struct("<IBBHQQ")
+_RELA, _DYN = struct.Struct("<QQq"), struct.Struct("<QQ")
 _NOTE = struct.Struct("<III")
 # runtime/hotreload_abi.h, "image note", and runtime/internal.h, struct hr_image.
 _HR_ABI, _HR_NOTE_IMAGE, _HR_IMAGE_MAGIC = 1, 1, 0x31474D49
@@ -132,13 +133,15 @@ def _notes(section: Section) -> Iterator[tuple[bytes, int, int, int]]:
         owner_size, size, kind = _NOTE.unpack_from(data, at)
         start = at + _NOTE.size
         content = start + owner_size + -(start + owner_size) % align
+        if content + size > len(data):
+            return
         yield data[start:start + owner_size], kind, content, size
         at = content + size + -(content + size) % align
 
 
 def _segments(data: bytes, where: str) -> list[tuple[int, ...]]:
     """Program headers: (type, flags, offset, address, physical address, size in file, size in memory, alignment)."""
-    offset, entry_size, count = (struct.unpack_from(form, data, at)[0] for form, at in (("<Q", 32), ("<H", 54), ("<H", 56)))
+    offset, (entry_size, count) = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<HH", data, 54)
     if entry_size != _PHDR.size or offset + count * _PHDR.size > len(data):
         raise Damaged(where, "program headers", f"{count} of {entry_size} bytes at {offset:#x} do not fit (truncated?)")
     return [_PHDR.unpack_from(data, offset + i * _PHDR.size) for i in range(count)]
@@ -349,7 +352,7 @@ class Store:
         name = hashlib.sha256(program.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         with self._lock(f"program-{name}"):
             known = _read_json(links / f"{name}.json") or {}
-            builds = [b for b in known.get("builds", []) if b != build_id] + [build_id]
+            builds = [b for b in known.get("builds", []) if b != build_id and self.lookup(b) is not None] + [build_id]
             _write_json(links / f"{name}.json", {"program": program, "builds": builds})
 
     def lookup(self, build_id: str) -> Path | None:
@@ -430,6 +433,12 @@ class Store:
             bundle.write(target, made)
             return target
 
+    def withdraw(self, build_id: str, path: Path) -> None:
+        """Take the last bundle of a chain back: no process has it. One that is not the last any more stays."""
+        with self.locked(build_id):
+            if self.chain(build_id)[-1:] == [path]:
+                path.unlink()
+
     def _last_id(self, build_id: str, chain: list[Path]) -> str:
         if not chain:
             return NO_ID
@@ -501,9 +510,11 @@ class Store:
         return removed
 
     def _remove(self, build_id: str) -> bool:
-        """False if a build is at work on it."""
+        """False if a build is at work on it, or it is gone already."""
         try:
             with self._lock(build_id, seconds=0):
+                if not self._baseline(build_id).exists():
+                    return False
                 doomed = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._made("baselines")))
                 self._baseline(build_id).rename(doomed / "baseline")      # gone in one step, whatever happens next
                 if self._chain(build_id).exists():
@@ -515,8 +526,11 @@ class Store:
 
     def _prune_payloads(self) -> None:
         """Mapped files may go: the mapping keeps them. Those that a chain brings are kept for processes to come."""
-        kept = {entry["payload"]["sha256"] for chain in (self.root / "chains").glob("*") for made in self.bundles(chain.name)
-                for entry in made.manifest["images"]}
+        try:
+            kept = {entry["payload"]["sha256"] for chain in (self.root / "chains").glob("*")
+                    for made in self.bundles(chain.name) for entry in made.manifest["images"]}
+        except Damaged:
+            return                       # what it needs is not known; who uses that chain is told
         for path in (self.root / "payloads").glob("*.so"):
             if path.stem not in kept:
                 _remove_if_stale(path)

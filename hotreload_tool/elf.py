@@ -271,6 +271,18 @@ def read(path: str | os.PathLike[str]) -> Elf:
         return parse(file.read(), os.fspath(path))
 
 
+def read_section(path: str | os.PathLike[str], name: str) -> bytes | None:
+    """The bytes of one section of a file, without reading its symbols; None if there is none of that name."""
+    with open(path, "rb") as file:
+        data = file.read()
+    elf, headers, strndx = _parse_header(data, os.fspath(path))
+    table = _parse_section(data, elf.where, strndx, headers[strndx]).data
+    for index, header in enumerate(headers):
+        if _string(table, header[0], elf.where) == name:
+            return _parse_section(data, elf.where, index, header).data
+    return None
+
+
 def parse(data: bytes, where: str = "ELF file") -> Elf:
     """Read a file by its section headers. Raises ElfError; never reads outside `data`."""
     elf, headers, strndx = _parse_header(data, where)

@@ -66,18 +66,22 @@ def instrument(data: bytes, object_name: str, options: Options = Options(), wher
     return obj.to_bytes(), described
 
 
+def carried_map(path: str | os.PathLike[str]) -> ObjectMap | None:
+    """The map that the object at `path` carries, None if it was not instrumented. Raises Refused if it is damaged."""
+    try:
+        section = elf.read_section(path, names.MAP_SECTION)
+        return None if section is None else next(iter(unpack_all(section)))
+    except (elf.ElfError, MapError, StopIteration, struct.error) as e:
+        raise _refused("damaged", os.fspath(path), "", f"its object map is damaged: {e}", "compile it again") from e
+
+
 def read_map(path: str | os.PathLike[str]) -> ObjectMap:
     """The map of the object at `path`: the one it carries, or one computed if it was not instrumented."""
+    found = carried_map(path)
+    if found is not None:
+        return found
     with open(path, "rb") as file:
-        data = file.read()
-    obj = _open(data, names.object_name(os.fspath(path)), os.fspath(path))
-    for section in obj.sections:
-        if section.name == names.MAP_SECTION:
-            try:
-                return next(iter(unpack_all(section.data)))
-            except (MapError, StopIteration) as e:
-                raise _refused("damaged", os.fspath(path), "", f"its object map is damaged: {e}", "compile it again") from e
-    return instrument(data, names.object_name(os.path.basename(path)), Options(), os.fspath(path))[1]
+        return instrument(file.read(), names.object_name(os.path.basename(path)), Options(), os.fspath(path))[1]
 
 
 # ---- what cannot be instrumented ----------------------------------------------------------------

@@ -18,7 +18,8 @@ def find(needed: Iterable[str], image: str, runpath: Sequence[str], compiler: Se
     """
     origin = str(Path(image).resolve().parent)
     places = [p.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for p in runpath] + list(directories)
-    found, missing = [], []
+    found: list[str] = []
+    missing: list[str] = []
     for name in needed:
         if name.startswith(("ld-linux", "ld64", "linux-vdso")):
             continue                              # the loader itself: nothing is imported from it by name

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import abi, arch, elf, names
+from .contents import Content
 from .elf import Elf, Rela, Section, Symbol
 from .errors import HotreloadError, Refusal, Refused
 
@@ -33,7 +34,7 @@ _UNDEFINED = re.compile(r"undefined reference to `([^']+)'|undefined symbol: (\S
 class BoundFunction:
     """A function that lives in the process (image-relative addresses)."""
     entry: int
-    slot: int
+    slot: int | None   # None: it has no stub, so it is only called
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Update:
     name: str
     address: int       # image-relative
     size: int          # bytes
-    old_content: bytes | None   # None where it holds addresses, which differ from process to process
+    old: Content       # what it holds now
     flags: int = 1     # hr_update_flags
 
 
@@ -278,7 +279,7 @@ def make_tables(request: PayloadRequest, tls_words: Sequence[str], cpu: ModuleTy
     header = obj.add_symbol(Symbol(names.PAYLOAD_SYMBOL, tables.index, type=elf.STT_OBJECT))
     writer = _TableWriter(obj, cpu, base)
     redirects = [writer.image(c.slot) + writer.image(c.old_body) + writer.symbol(c.name + NEW_SUFFIX) for c in request.changed]
-    updates = [writer.image(u.address) + writer.content(u.old_content) + writer.symbol(u.name + NEW_SUFFIX)
+    updates = [writer.image(u.address) + writer.content(u.old) + writer.symbol(u.name + NEW_SUFFIX)
                + [u.size, u.flags] for u in request.updates]
     modules = [writer.symbol(word) for word in tls_words]
     blob = abi.pack_payload(request.generation, request.id, request.parent, request.build_id)
@@ -298,7 +299,7 @@ class _TableWriter:
         self._obj, self._cpu, self._base = obj, cpu, base
         self._data = bytearray()
         self._relas: list[Rela] = []
-        self._contents: list[tuple[Symbol, bytes]] = []
+        self._contents: list[tuple[Symbol, Content]] = []
         self._symbols: dict[str, int] = {}
 
     def image(self, address: int) -> list[int | tuple[int, int]]:
@@ -310,11 +311,9 @@ class _TableWriter:
             index = self._symbols[name] = self._obj.add_symbol(Symbol(name, elf.SHN_UNDEF)).index
         return [(index, 0)]
 
-    def content(self, data: bytes | None) -> list[int | tuple[int, int]]:
-        if data is None:
-            return [0]
+    def content(self, content: Content) -> list[int | tuple[int, int]]:
         symbol = self._obj.add_symbol(Symbol(f"hr_old.{len(self._contents)}", elf.SHN_UNDEF, other=elf.STV_HIDDEN))
-        self._contents.append((symbol, data))
+        self._contents.append((symbol, content))
         return [(symbol.index, 0)]
 
     def place(self, data: bytes) -> None:
@@ -335,9 +334,13 @@ class _TableWriter:
         self._relas.append(Rela(offset, self._cpu.ABSOLUTE_POINTER, symbol, addend))
 
     def finish(self, section: Section, header: Symbol) -> None:
-        for symbol, data in self._contents:
-            symbol.shndx, symbol.value, symbol.size = section.index, len(self._data), len(data)
-            self._data += data + bytes(-len(data) % 8)
+        for symbol, content in self._contents:
+            at = len(self._data)
+            symbol.shndx, symbol.value, symbol.size = section.index, at, len(content.data)
+            self._data += content.data + bytes(-len(content.data) % 8)
+            for pointer in content.pointers:
+                target = self.image(0) if pointer.symbol is None else self.symbol(pointer.symbol)
+                self.point(at + pointer.offset, target[0][0], pointer.addend)  # type: ignore[index]
         section.data, header.size = bytes(self._data), len(self._data)
         self._obj.set_relocations(section, sorted(self._relas))
 

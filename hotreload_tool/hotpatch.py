@@ -1,0 +1,325 @@
+"""`scons hotpatch`: from the objects of a build to bundles, and into every process that runs one of its images.
+
+An image is patched once for each build of it that runs (processes may have been started from older builds): what that
+build has live is compared with the new objects, and the difference becomes the next generation of its chain.
+"""
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import __version__, bundle, contents, elf, instrument, libraries, payload, process, report
+from .baseline import Store
+from .contents import Content
+from .difference import entries
+from .errors import HotreloadError, NotForImage, Refusal, Refused
+from .live import LiveState
+from .objectmap import ObjectMap
+from .plan import Binding, Plan, make_plan
+from .request import HotpatchRequest, ImageRequest
+
+KEEP_RECENT = 8              # builds of each program that are kept though no process runs them
+_STATUS_SECONDS = 5.0        # bound on asking one process what it runs
+_APPLY_SECONDS = 30.0        # bound on one process taking one bundle
+
+
+@dataclass
+class Running:
+    """The processes of this user that have an agent."""
+    statuses: list[process.ProcessStatus] = field(default_factory=list)
+
+    def build_ids(self) -> set[str]:
+        return {image.build_id for status in self.statuses for image in status.images}
+
+    def with_image(self, build_id: str) -> list[process.ProcessStatus]:
+        return [s for s in self.statuses if any(i.build_id == build_id for i in s.images)]
+
+
+def run(request: HotpatchRequest) -> int:
+    """Patch every image of the tree; returns the exit code. Failures are printed, each with its reasons."""
+    store = Store(request.directory)
+    running = ask_processes() if request.apply else Running()
+    results = [result for image in request.images for result in hotpatch_image(store, image, running, request.apply)]
+    if not any(r.lines or r.problems for r in results):
+        results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
+    for result in results:
+        if request.silent:
+            result.lines = []
+        report.show(result, as_json=False)
+    sys.stdout.flush()
+    store.prune(running.build_ids() if request.apply else ask_processes().build_ids(), KEEP_RECENT)
+    return max((r.exit_code for r in results), default=0)
+
+
+def ask_processes() -> Running:
+    """What runs now. A process that ends or hangs meanwhile is left out: it has nothing to patch, or would not answer."""
+    running = Running()
+    for agent in process.find():
+        try:
+            running.statuses.append(process.status(agent.pid, _STATUS_SECONDS))
+        except HotreloadError:
+            continue
+    return running
+
+
+def hotpatch_image(store: Store, image: ImageRequest, running: Running, apply: bool) -> list[report.Result]:
+    """Patch all builds of one image that run, or the newest build if none runs."""
+    try:
+        builds = builds_to_patch(store, image, running)
+        maps = read_maps(image)
+    except HotreloadError as e:
+        return [_failed(image.name, e)]
+    results = []
+    for build_id in builds:
+        try:
+            made = make_generation(store, build_id, image, maps)
+        except (HotreloadError, OSError) as e:
+            results.append(_failed(image.name, e))
+            continue
+        taken = bring_up_to_date(store, image.name, build_id, running.with_image(build_id)) if apply else []
+        if made is not None and not running.with_image(build_id):
+            results.append(_left(image.name, made))
+        elif made is not None and taken and all(r.exit_code for r in taken):
+            store.withdraw(build_id, made)       # nobody has it: the next edit is made against what really runs
+        results += taken
+    return results
+
+
+# ---- which builds -------------------------------------------------------------------------------
+
+
+def builds_to_patch(store: Store, image: ImageRequest, running: Running) -> list[str]:
+    """Build-ids: those that processes run, else that of the linked file. Baselines that are missing are filed again."""
+    known = set(store.programs().get(image.name, []))
+    found: dict[str, None] = {}
+    for status in running.statuses:
+        for loaded in status.images:
+            same_file = Path(loaded.path.removesuffix(" (deleted)")) == Path(image.path)
+            if loaded.build_id in known or same_file and _recover(store, image, status, loaded):
+                found.setdefault(loaded.build_id)
+    if found or not Path(image.path).exists():
+        return list(found)
+    return [store.file_image(image.path, image.name)]
+
+
+def _recover(store: Store, image: ImageRequest, status: process.ProcessStatus, loaded: process.LiveImage) -> bool:
+    """File the image a process runs, from the process: it was linked in another tree, or its baseline was removed."""
+    sources = [f"/proc/{status.pid}/exe"] if loaded.kind != "shared" else []
+    for path in [*sources, image.path]:
+        try:
+            if store.file_image(path, image.name) == loaded.build_id:
+                return True
+        except (HotreloadError, OSError):
+            continue
+    raise NotForImage(f"process {status.pid} runs a build of {image.name} (build-id {loaded.build_id}) of which there is no "
+                      "baseline and no file; restart it from the present build")
+
+
+# ---- one generation -----------------------------------------------------------------------------
+
+
+def read_maps(image: ImageRequest) -> dict[str, ObjectMap]:
+    """The map of each instrumented object. Excluded ones have none."""
+    found = {}
+    for obj in image.objects:
+        described = instrument.carried_map(obj.path)
+        if described is not None:
+            found[obj.name] = described
+    return found
+
+
+def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapping[str, ObjectMap]) -> Path | None:
+    """Make the next bundle of a build and append it to the build's chain; None if nothing changed. Raises Refused."""
+    with store.locked(build_id):
+        live = store.live_state(build_id)
+        plan = make_plan(live, _news(live, image, maps))
+        plan.check()
+        if plan.empty:
+            return None
+        made = make_bundle(live, plan, image, maps, old_contents(store, live, plan))
+        return store.append(build_id, made)
+
+
+def _news(live: LiveState, image: ImageRequest, maps: Mapping[str, ObjectMap]) -> dict[str, ObjectMap | None]:
+    """The new maps that are part of the image: all of its own objects, and of archives what is used."""
+    archived = {o.name for o in image.objects if o.from_archive}
+    listed = {o.name for o in image.objects}
+    lost = [name for name in live.maps if name in listed and name not in maps]
+    if lost:
+        raise Refused([Refusal("not-instrumented", name, "", "it was instrumented in the running program and is not any more",
+                               "take it out of HOTRELOAD_EXCLUDE, or restart the program") for name in lost])
+    news: dict[str, ObjectMap | None] = {n: m for n, m in maps.items() if n not in archived or n in live.maps}
+    for name in live.maps:
+        if name not in listed:
+            news[name] = None
+    _add_archived(news, {n: maps[n] for n in archived if n in maps and n not in news}, live)
+    return news
+
+
+def _add_archived(news: dict[str, ObjectMap | None], candidates: dict[str, ObjectMap], live: LiveState) -> None:
+    """Take archive members that define what is referred to and missing, as the linker does."""
+    defined = {e.name for m in news.values() if m for e in entries(m)} | live.functions.keys() | live.data.keys()
+    wanted = {i for m in news.values() if m for i in m.imports} - defined - live.symbols.keys()
+    while wanted:
+        found = [n for n, m in candidates.items()
+                 if any(e.name in wanted and e.binding == "global" for e in entries(m))]
+        if not found:
+            return
+        for name in found:
+            member = candidates.pop(name)
+            news[name] = member
+            defined |= {e.name for e in entries(member)}
+            wanted |= set(member.imports)
+        wanted -= defined
+
+
+def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content]:
+    """What the constants that change in place hold now: by the last generation that wrote them, else by the image."""
+    found: dict[str, Content] = {}
+    wanted = {u.was: u for u in plan.updates}
+    for made in reversed(store.bundles(live.build_id)) if wanted else []:
+        entry, data, _ = made.image(live.build_id) or ({}, b"", [])
+        touched = wanted.keys() & ({d["name"] for d in entry["data"]["updated"]} | {d["name"] for d in entry["data"]["added"]})
+        if touched:
+            brought = elf.parse(data, f"payload of generation {entry['generation']}")
+            symbols = {s.name: s.value for s in brought.symbols if s.defined}
+            for name in touched:
+                address = symbols.get(name + payload.NEW_SUFFIX, wanted[name].address)
+                found[wanted.pop(name).name] = contents.read(brought, address, live.data[name].size)
+    if wanted:
+        image = elf.read(live.path)
+        found.update({u.name: contents.read(image, u.address, u.size) for u in wanted.values()})
+    return found
+
+
+def make_bundle(live: LiveState, plan: Plan, image: ImageRequest, maps: Mapping[str, ObjectMap],
+                old: Mapping[str, Content]) -> bundle.Bundle:
+    """Link the payload of `plan` and put it into a bundle. `old`: by name, of all that the plan updates."""
+    brought = [maps[o] if o in maps else live.maps[o] for o in plan.maps]
+    generation = live.generation + 1
+    identity = bundle.generation_id(live.build_id, generation, live.id, brought)
+    linked = payload.build(payload_request(live, plan, image, brought, identity, old), _linker(live, image))
+    entry = manifest_entry(live, plan, brought, linked)
+    patch = bundle.ImagePatch(entry, linked.data, brought)
+    created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return bundle.build(image.name, [patch], created=created, tool=__version__)
+
+
+def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: Sequence[ObjectMap],
+                    identity: str, old: Mapping[str, Content]) -> payload.PayloadRequest:
+    paths = {o.name: Path(o.path) for o in image.objects}
+    kinds = _bindings_by_kind(plan.bindings)
+    return payload.PayloadRequest(
+        image=Path(live.path), kind=live.kind, build_id=bytes.fromhex(live.build_id), generation=live.generation + 1,
+        id=bytes.fromhex(identity), parent=bytes.fromhex(live.id), base=live.arena_used_end, limit=sum(live.arena),
+        objects={o: paths[o] for o in plan.objects},
+        functions={n: payload.BoundFunction(b.address, b.slot) for n, b in kinds["function"].items()},
+        data={n: b.address for kind in ("data", "tls") for n, b in kinds[kind].items()},
+        symbols=live.symbols.get, exported=frozenset(live.facts.exported if live.kind == "shared" else ()),
+        named_data=frozenset(d.name for m in brought for d in m.data),
+        changed=[payload.Changed(c.name, c.slot, c.old_body) for c in plan.changed],
+        updates=[payload.Update(u.name, u.address, u.size, old[u.name]) for u in plan.updates],
+        tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1))
+
+
+def _bindings_by_kind(bindings: Mapping[str, Binding]) -> dict[str, dict[str, Binding]]:
+    kinds: dict[str, dict[str, Binding]] = {"function": {}, "data": {}, "tls": {}, "symbol": {}}
+    for name, binding in bindings.items():
+        kinds[binding.kind][name] = binding
+    return kinds
+
+
+def _linker(live: LiveState, image: ImageRequest) -> payload.Linker:
+    link = image.link
+    driver = link.driver or link.cxx or link.cc
+    directories = [d.removeprefix("-L") for d in link.libpath]
+    found, missing = libraries.find(live.facts.needed, image.path, live.facts.runpath, driver, directories)
+    # A library that is not found is left out: a symbol that only it has is then named as missing by the link.
+    del missing
+    return payload.Linker(driver, found)
+
+
+def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], linked: payload.Payload) -> dict[str, Any]:
+    """One entry of the manifest's `images` (docs/formats.md), with the addresses that the link gave."""
+    home = {e.name: m.object for m in reversed(brought) for e in entries(m)}
+    data = {d.name: d for m in reversed(brought) for d in m.data}
+    return {
+        "build_id": live.build_id, "kind": live.kind, "generation": live.generation + 1, "parent": live.id,
+        "arena": [linked.start, linked.end],
+        "changed": [{"name": c.name, "object": c.object, "slot": c.slot, "old_body": c.old_body, "old_size": c.old_size,
+                     "body": linked.bodies[c.name][0], "size": linked.bodies[c.name][1]} for c in plan.changed],
+        "added": [{"name": n, "object": home[n], "entry": entry, "slot": slot, "body": body, "size": size}
+                  for n, (entry, slot, body, size) in sorted(linked.added.items()) if n not in plan.bindings],
+        "removed": [{"name": r.name, "object": r.object} for r in plan.removed],
+        "data": {
+            "added": [{"name": n, "object": home[n], "address": address, "size": size, "extent": data[n].extent}
+                      for n, (address, size) in sorted(linked.new_data.items())],
+            "updated": [{"name": u.name, "address": u.address, "size": u.size} for u in plan.updates],
+            "bound": [{"name": n, "address": b.address, "extent": b.extent, "was": b.was}
+                      for n, b in sorted(plan.bindings.items()) if b.kind in ("data", "tls") and n in data],
+        },
+        "notes": list(plan.notes),
+    }
+
+
+# ---- processes ----------------------------------------------------------------------------------
+
+
+def bring_up_to_date(store: Store, program: str, build_id: str, statuses: Iterable[process.ProcessStatus]) -> list[report.Result]:
+    """Apply to each process the bundles of its build's chain that it does not have yet, in order."""
+    chain = store.bundles(build_id)
+    results = []
+    for status in statuses:
+        try:
+            results += _catch_up(store, program, build_id, status, chain)
+        except HotreloadError as e:
+            results.append(report.applied(program, [], [(status.pid, e)]))
+    return results
+
+
+def _catch_up(store: Store, program: str, build_id: str, status: process.ProcessStatus,
+              chain: Sequence[bundle.Bundle]) -> list[report.Result]:
+    image = next(i for i in status.images if i.build_id == build_id)
+    _check_history(status.pid, image, chain)
+    results = []
+    for made in chain[image.generation:]:
+        patch = made.image(build_id)
+        assert patch is not None
+        begun = time.monotonic()
+        answer = process.apply(status.pid, [store.payload(patch[1])], dry_run=False, when="now", timeout=_APPLY_SECONDS)
+        outcome = report.image_outcome(status.pid, patch[0], answer.document, time.monotonic() - begun)
+        results.append(report.applied(program, [outcome]))
+    return results
+
+
+def _check_history(pid: int, image: process.LiveImage, chain: Sequence[bundle.Bundle]) -> None:
+    """The process must have taken exactly the first bundles of this chain."""
+    if image.generation == 0:
+        return
+    patch = chain[image.generation - 1].image(image.build_id) if image.generation <= len(chain) else None
+    if patch is None or patch[0]["id"] != image.id:
+        raise NotForImage(f"process {pid} is at generation {image.generation} by patches that were not made in this tree; "
+                          "restart it, or patch it from where they were made")
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+
+def _failed(name: str, error: Exception) -> report.Result:
+    failed = report.failure(error)
+    failed.problems = [report.Line(f"{name}: not patched", "bold red"), *failed.problems]
+    failed.exit_code = failed.exit_code or 1
+    return failed
+
+
+def _left(name: str, made: Path) -> report.Result:
+    entry = bundle.read(made).manifest["images"][0]
+    changed = report.names(f["name"] for f in (*entry["changed"], *entry["added"]))
+    return report.Result({"bundle": str(made)}, [
+        report.Line(f"{name}: no process runs this build; generation {entry['generation']} is in {made}", "bold"),
+        report.Line(f"  changed or new: {changed or 'data only'}")])
