@@ -405,7 +405,8 @@ static void connection_open(struct connection *c, int fd) {
 }
 
 static void connection_close(struct connection *c) {
-  close_files(c);
+  if (is_ours(&c->socket)) /* else the program closed descriptors: theirs may be reused as well */
+    close_files(c);
   hr_text_free(&c->answer);
   forget(&c->socket);
 }
@@ -564,8 +565,11 @@ static int poll_locked(void) {
   if (!is_listening() && !start_listening())
     return 0;
   for (clients = 0; clients < BACKLOG; clients++) {
-    if (!is_ours(&agent.client.socket) && !accept_client())
-      break;
+    if (!is_ours(&agent.client.socket)) {
+      connection_close(&agent.client);
+      if (!accept_client())
+        break;
+    }
     if (!finish_client(&generations))
       break;
   }
@@ -599,7 +603,7 @@ static int own_waiting(void) {
 
   if (waiting || !hr_poll_linked || pthread_mutex_trylock(&poll_lock))
     return waiting;
-  ready.fd = is_listening() ? agent.epoll.fd : -1;
+  ready.fd = is_listening() || start_listening() ? agent.epoll.fd : -1;
   waiting = ready.fd >= 0 && poll(&ready, 1, 0) == 1;
   pthread_mutex_unlock(&poll_lock);
   return waiting;

@@ -1,0 +1,379 @@
+"""Running processes: find their agents, ask what is live, hand payloads over.
+
+The protocol is in runtime/hotreload_abi.h, the runtime directories in docs/formats.md. Every wait has a bound.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import abi
+from .errors import HotreloadError
+
+_SUFFIX = ".sock"
+_SUN_PATH = 108                    # bytes of sockaddr_un.sun_path, with the final zero
+_MAX_ANSWER = 1 << 28              # bound on what an agent may claim to send
+_CRED = struct.Struct("iII")       # struct ucred: pid, uid, gid
+_CONNECT_SECONDS = 2.0             # to find out whether anybody listens on a socket
+
+Json = dict[str, Any]
+_T = TypeVar("_T")
+
+
+class AgentError(HotreloadError):
+    """An agent refused. `message` says what, `detail` what exactly and where; the process is unchanged."""
+
+    def __init__(self, code: abi.CodeBase, message: str, detail: str = "") -> None:
+        self.code: abi.CodeBase | None = code
+        self.message = message
+        self.detail = detail
+        self.exit_code = code.entry.exit_code
+        super().__init__(f"{message}: {detail}" if detail else message)
+
+
+class NoAgent(HotreloadError):
+    """No such process, or none that can be patched."""
+    exit_code = 3
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        self.message = message
+        self.detail = detail
+        super().__init__(f"{message}: {detail}" if detail else message)
+
+
+class NoAnswer(AgentError):
+    """The agent did not answer in time. The request is withdrawn: an agent does not commit for a client that left."""
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        super().__init__(abi.Code["DEADLINE"], f"process {pid} did not answer within {seconds:g} s; nothing was changed",
+                         "it is stopped or busy, or it has not called hotreload_poll(); try again with a longer --timeout")
+
+
+@dataclass(frozen=True)
+class AgentAddress:
+    pid: int
+    socket: Path
+
+
+@dataclass(frozen=True)
+class LivePayload:
+    """One applied generation; addresses are image-relative and page-aligned."""
+    generation: int
+    id: str                        # 64 hex digits
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LiveImage:
+    """One instrumented image of a process; addresses are image-relative."""
+    build_id: str                  # hex, "" if the image has none
+    path: str
+    kind: str                      # "exec" | "pie" | "shared"
+    load_bias: int
+    arena_address: int
+    arena_size: int                # bytes
+    arena_used_end: int            # the first address after all payloads
+    generation: int                # 0: as built
+    id: str                        # of the newest payload; zeros for generation 0
+    payloads: list[LivePayload]    # newest first
+
+    @classmethod
+    def from_json(cls, doc: Json) -> LiveImage:
+        arena = doc["arena"]
+        payloads = [LivePayload(p["generation"], p["id"], p["start"], p["end"]) for p in doc["payloads"]]
+        return cls(doc["build_id"], doc["path"], doc["kind"], doc["load_bias"], arena["address"], arena["size"],
+                   arena["used_end"], doc["generation"], doc["id"], payloads)
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    pid: int
+    abi: int
+    mode: str                      # "thread" | "poll"
+    executable: str                # as it was called when the process started
+    images: list[LiveImage]
+    document: Json = field(repr=False)     # the agent's whole answer
+
+    @classmethod
+    def from_json(cls, doc: Json) -> ProcessStatus:
+        return cls(doc["pid"], doc["abi"], doc["mode"], doc["executable"],
+                   [LiveImage.from_json(image) for image in doc["images"]], doc)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    build_id: str
+    generation: int                # that is live now
+    already: bool                  # the payload had been applied before
+    functions_changed: int
+    functions_live: int            # read back from the process's slots; 0 in a dry run
+    updates_applied: int
+    updates_kept: int
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    pid: int
+    dry_run: bool
+    already: bool                  # all of it: nothing was to be done
+    images: list[ImageResult]
+    threads_stopped: int
+    pause_us: int
+    commit_us: int
+    frames_in_old_code: int | None     # None: stacks were not looked at
+    document: Json = field(repr=False)     # the agent's whole answer
+
+    @classmethod
+    def from_json(cls, doc: Json, already: bool) -> ApplyResult:
+        images = [ImageResult(i["build_id"], i["generation"], i["already"], i["functions_changed"], i["functions_live"],
+                              i["updates_applied"], i["updates_kept"]) for i in doc["images"]]
+        return cls(doc["pid"], doc["dry_run"], already, images, doc["threads_stopped"], doc["pause_us"],
+                   doc["commit_us"], doc["frames_in_old_code"], doc)
+
+
+# ---- finding ---------------------------------------------------------------------------------------------------
+
+
+def runtime_directories(uid: int | None = None) -> list[Path]:
+    """Where agents of user `uid` (default: the caller) may have their sockets, whether the directories exist or not."""
+    chosen = os.environ.get("HOTRELOAD_RUNTIME_DIR")
+    if chosen:
+        return [Path(chosen)]
+    uid = os.geteuid() if uid is None else uid
+    found = [Path(f"/run/user/{uid}/hotreload"), Path(f"/tmp/hotreload-{uid}")]
+    xdg = os.environ.get("XDG_RUNTIME_DIR")
+    if xdg and uid == os.geteuid():
+        found.insert(0, Path(xdg) / "hotreload")
+    return list(dict.fromkeys(found))
+
+
+def find(directories: Iterable[Path] | None = None) -> list[AgentAddress]:
+    """The agents of the user's processes, by pid. Sockets that dead processes left behind are removed.
+
+    The agents themselves are not disturbed: whether one answers shows when it is asked.
+    """
+    found: dict[int, AgentAddress] = {}
+    for directory in runtime_directories() if directories is None else directories:
+        if _distrust(directory, os.geteuid()):
+            continue
+        for path in directory.glob(f"*{_SUFFIX}"):
+            if path.stem.isdecimal() and not _removed_if_stale(path):
+                found.setdefault(int(path.stem), AgentAddress(int(path.stem), path))
+    return sorted(found.values(), key=lambda a: a.pid)
+
+
+def _distrust(directory: Path, uid: int) -> str:
+    """Why sockets in `directory` must not be talked to; "" if they may. Another user could have made it."""
+    try:
+        info = os.lstat(directory)
+    except OSError as e:
+        return e.strerror or "not accessible"
+    if not stat.S_ISDIR(info.st_mode):
+        return "not a directory"
+    if info.st_uid != uid:
+        return f"belongs to user {info.st_uid}, not to {uid}"
+    mode = stat.S_IMODE(info.st_mode)
+    return "" if mode == 0o700 else f"has mode {mode:04o}, it must be 0700"
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _removed_if_stale(path: Path) -> bool:
+    """A pid that can't be seen may live in another pid namespace: only a socket nobody listens on is stale."""
+    if _exists(int(path.stem)):
+        return False
+    try:
+        _connect(path, _CONNECT_SECONDS).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _connect(path: Path, seconds: float) -> socket.socket:
+    """Raises OSError."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.settimeout(seconds)
+        with _short(path) as name:
+            link.connect(name)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name for `path` that fits into a socket address."""
+    if len(os.fsencode(path)) < _SUN_PATH:
+        yield os.fspath(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------
+
+
+def status(pid: int, timeout: float = 10.0) -> ProcessStatus:
+    """What is live in process `pid`. `timeout` in seconds. Raises NoAgent, AgentError."""
+    deadline = time.monotonic() + timeout
+    with _agent(pid, timeout) as link:
+        request = abi.pack_request(abi.Op.STATUS, timeout_ms=int(timeout * 1000))
+        _, doc = _exchange(link, pid, request, [], deadline, timeout)
+    return _read(ProcessStatus.from_json, pid, doc)
+
+
+def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.When | str = abi.When.NOW,
+          timeout: float = 10.0) -> ApplyResult:
+    """Hand `payloads` (at most abi.MAX_PAYLOADS files) to process `pid`, which takes all of them or none.
+
+    The files must stay as they are for as long as the process lives: it maps them. `when` is an abi.When or its name
+    in lower case, `timeout` in seconds. Raises NoAgent, AgentError, OSError if a file can't be opened.
+    """
+    moment = abi.When[when.upper()] if isinstance(when, str) else when
+    deadline = time.monotonic() + timeout
+    if len(payloads) > abi.MAX_PAYLOADS:
+        raise AgentError(abi.Code["BAD_REQUEST"], f"{len(payloads)} payloads at once; an agent takes {abi.MAX_PAYLOADS}")
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(open(path, "rb")).fileno() for path in payloads]
+        link = opened.enter_context(_agent(pid, timeout))
+        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, when=moment, timeout_ms=int(timeout * 1000))
+        code, doc = _exchange(link, pid, request, files, deadline, timeout)
+    return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
+
+
+def _read(make: Callable[[Json], _T], pid: int, doc: Json) -> _T:
+    try:
+        return make(doc)
+    except (KeyError, TypeError) as e:
+        raise _garbled(pid, f"its answer lacks {e}") from e
+
+
+def _garbled(pid: int, why: str) -> AgentError:
+    return AgentError(abi.Code["INTERNAL"], f"what process {pid} answered can't be read", why)
+
+
+def _owner(pid: int) -> int:
+    """The user whose directories to look in. Only root may speak to agents of others."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def _agent(pid: int, seconds: float) -> Iterator[socket.socket]:
+    """A connection to the agent of `pid`, which is shown to be that process. Raises NoAgent, NoAnswer."""
+    if pid <= 0 or not _exists(pid):
+        raise NoAgent(f"there is no process {pid}")
+    owner = _owner(pid)
+    looked = []
+    for directory in runtime_directories(owner):
+        why = _distrust(directory, owner)
+        path = directory / f"{pid}{_SUFFIX}"
+        if why:
+            looked.append(f"{directory} ({why})")
+            continue
+        try:
+            link = _connect(path, seconds)
+        except (FileNotFoundError, ConnectionRefusedError):
+            looked.append(str(directory))
+            continue
+        except TimeoutError:
+            raise NoAnswer(pid, seconds) from None
+        with link:
+            _check_peer(link, pid, owner)
+            yield link
+        return
+    raise NoAgent(f"process {pid} has no agent: it was built without hotreload, or it started with HOTRELOAD_DISABLE set "
+                  "or with another runtime directory", f"looked in {', '.join(looked)}")
+
+
+def _check_peer(link: socket.socket, pid: int, owner: int) -> None:
+    """Raises NoAgent if it is not the process that was asked for, run by the user it belongs to."""
+    peer_pid, peer_uid, _ = _CRED.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CRED.size))
+    if peer_pid != pid or peer_uid not in (owner, 0):
+        raise NoAgent(f"the socket of process {pid} is served by process {peer_pid} of user {peer_uid}",
+                      "it was not asked anything")
+
+
+def _exchange(link: socket.socket, pid: int, request: bytes, files: list[int], deadline: float,
+              seconds: float) -> tuple[abi.CodeBase, Json]:
+    """Send the request, return the code (OK or ALREADY) and the document. Raises AgentError."""
+    try:
+        with contextlib.suppress(BrokenPipeError):     # it may have answered and closed: read what it said
+            socket.send_fds(link, [request], files)
+        number, length = _reply_head(_receive(link, abi.REPLY.size, deadline), pid)
+        body = _receive(link, length, deadline)
+    except TimeoutError:
+        raise NoAnswer(pid, seconds) from None
+    except (ConnectionError, EOFError) as e:
+        raise NoAgent(f"process {pid} ended, or its agent did, before it answered", str(e)) from e
+    try:
+        doc = json.loads(body)
+    except ValueError as e:
+        raise _garbled(pid, f"not JSON: {e}") from e
+    code = _code(number)
+    if code not in (abi.Code["OK"], abi.Code["ALREADY"]):
+        raise AgentError(code, str(doc.get("message", "")), str(doc.get("detail", "")))
+    return code, doc
+
+
+def _code(number: int) -> abi.CodeBase:
+    try:
+        return abi.Code(number)
+    except ValueError:      # of a newer agent
+        return abi.Code["INTERNAL"]
+
+
+def _reply_head(head: bytes, pid: int) -> tuple[int, int]:
+    magic, version, code, length = abi.REPLY.unpack(head)
+    if magic != abi.REPLY_MAGIC or length > _MAX_ANSWER:
+        raise _garbled(pid, f"it begins with {head.hex()}")
+    if version != abi.ABI:
+        raise AgentError(abi.Code["ABI_MISMATCH"], abi.Code["ABI_MISMATCH"].entry.sentence,
+                         f"process {pid} speaks version {version}, this tool version {abi.ABI}")
+    return code, length
+
+
+def _receive(link: socket.socket, size: int, deadline: float) -> bytes:
+    """Exactly `size` bytes. Raises TimeoutError, EOFError, ConnectionError."""
+    data = bytearray()
+    while len(data) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        link.settimeout(left)
+        part = link.recv(min(size - len(data), 1 << 16))
+        if not part:
+            raise EOFError(f"{len(data)} of {size} bytes came")
+        data += part
+    return bytes(data)
