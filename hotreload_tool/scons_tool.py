@@ -38,6 +38,7 @@ Nodes = list[Any]
 
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
+_STATE = ("baselines", "chains", "locks", "payloads", "programs", "runtime")    # all there is in HOTRELOAD_DIR
 _helped: list[bool] = []
 
 
@@ -122,7 +123,8 @@ def _add_help() -> None:
     _helped.append(True)
     accepted = inspect.signature(script.HelpFunction).parameters     # the name changed in SCons 4.6 and 4.9
     local = next((name for name in ("local_only", "keep_local") if name in accepted), None)
-    script.HelpFunction(settings.help_text(), append=True, **({local: True} if local else {}))
+    # Without it, append=True would put all of SCons' own options before our lines.
+    script.HelpFunction(settings.help_text(), append=bool(local), **({local: True} if local else {}))
 
 
 def _runs_hotpatch(env: Env) -> bool:
@@ -198,13 +200,12 @@ def _after_compile(env: Env, source: Nodes) -> Any:
 
 def instrument_object(target: Nodes, source: Nodes, env: Env) -> None:
     """Rewrite the object that the compiler has just written. Runs on a build thread. Raises BuildError."""
-    from . import instrument, names
-    checked = _checked(env)
-    options = instrument.Options(pad=checked.pad, stubs=checked.stubs, headers=_headers_digest(target[0]))
-    name = names.object_name(scons_images.relative_path(env, target[0]))
-    path = target[0].get_abspath()
     with _whole_or_removed(target[0]):
-        instrument.instrument_file(path, object_name=name, options=options)
+        from . import instrument, names
+        checked = _checked(env)
+        options = instrument.Options(pad=checked.pad, stubs=checked.stubs, headers=_headers_digest(target[0]))
+        name = names.object_name(scons_images.relative_path(env, target[0]))
+        instrument.instrument_file(target[0].get_abspath(), object_name=name, options=options)
 
 
 @contextlib.contextmanager
@@ -223,6 +224,9 @@ def _whole_or_removed(node: Node) -> Iterator[None]:
             raise BuildError(node=node, errstr="hotreload: " + "\n  ".join(map(str, e.refusals))) from e
         if isinstance(e, (errors.HotreloadError, OSError)):
             raise BuildError(node=node, errstr=f"hotreload: {e}") from e
+        if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith(__package__ or ""):
+            raise BuildError(node=node, errstr=f"hotreload: the Python package {e.name!r} is missing; `{sys.executable} "
+                             "-m pip install scons-hotreload` installs what the tool needs") from e
         raise
 
 
@@ -277,10 +281,17 @@ class _ImageEmitter:
 
 
 def _clean_state(env: Env, image: Node) -> None:
-    """`scons -c` of the whole tree removes the state directory too; `scons -c NAME` leaves what others need."""
+    """`scons -c` of the whole tree removes the tool's state too; `scons -c NAME` leaves what others need.
+
+    A directory that somebody else keeps files in stays, without what is ours.
+    """
     script = sys.modules.get("SCons.Script")
-    if script and env.GetOption("clean") and set(script.COMMAND_LINE_TARGETS) <= {"."}:
-        env.Clean(image, env.Dir(_checked(env).directory))
+    if not script or not env.GetOption("clean") or not set(script.COMMAND_LINE_TARGETS) <= {"."}:
+        return
+    directory = env.Dir(_checked(env).directory)
+    there = set(os.listdir(directory.get_abspath())) if os.path.isdir(directory.get_abspath()) else set()
+    ours = [directory] if there <= set(_STATE) else [directory.Dir(name) for name in _STATE]
+    env.Clean(image, ours)
 
 
 def _library_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> list[Any]:
@@ -296,11 +307,18 @@ def _after_link(env: Env, source: Nodes) -> Any:
 
 
 def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
-    """Keep a copy of the image just linked, under its build-id. Runs on a build thread. Raises BuildError."""
-    from . import baseline
-    store = baseline.Store(Path(scons_images.state_directory(env)))
+    """Keep a copy of the image just linked, under its build-id. Runs on a build thread. Raises BuildError.
+
+    An image without any instrumented object (all its sources are excluded) cannot be patched, so it is not kept.
+    """
     with _whole_or_removed(target[0]):
-        store.file_image(Path(target[0].get_abspath()), scons_images.relative_path(env, target[0]))
+        from . import baseline, errors
+        store = baseline.Store(Path(scons_images.state_directory(env)))
+        try:
+            store.file_image(Path(target[0].get_abspath()), scons_images.relative_path(env, target[0]))
+        except errors.Refused as e:
+            if {refusal.code for refusal in e.refusals} != {"not-instrumented"}:
+                raise
 
 
 # ---- one more action behind a builder's own --------------------------------------------------------------------

@@ -85,6 +85,10 @@ def test_state_kept_elsewhere_is_cleaned_there(root: Path, tool: Path, tmp_path:
     assert list((tmp_path / "state").iterdir())
     project.scons("-c")
     assert project.listing() == before and not (tmp_path / "state").exists()
+    project.scons()
+    (tmp_path / "state" / "not ours").write_text("")
+    project.scons("-c")
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["not ours"]
 
 
 # ---- on and off ------------------------------------------------------------------------------------------------
@@ -145,6 +149,13 @@ def test_excluded_by_source_path_in_a_variant_directory(root: Path, tool: Path) 
         "src/main.c": MAIN, "src/lib/twice.c": TWICE}, tool=tool)
     project.scons("HOTRELOAD_EXCLUDE=src/lib/*")
     assert instrumented(project, "out/main.o") and not instrumented(project, "out/lib/twice.o")
+
+
+def test_program_without_any_instrumented_object(root: Path, tool: Path) -> None:
+    project = project_of(root, tool)
+    project.scons("HOTRELOAD_EXCLUDE=*.c")
+    project.run("prog")
+    assert not any((root / ".hotreload/baselines").glob("*/image"))
 
 
 def test_objects_are_named_by_their_path_in_the_build(root: Path, tool: Path) -> None:
@@ -260,6 +271,14 @@ Store.file_image = _full
     failed = project.scons(code=2)
     assert "scons: *** [prog] " in failed.err and "No space left on device" in failed.err
     assert not (root / "prog").exists()
+
+
+def test_missing_python_package_is_one_sentence(root: Path, tool: Path) -> None:
+    project = project_of(root, tool)
+    instrument = tool / "hotreload_tool" / "instrument.py"
+    instrument.write_text("import no_such_package\n")
+    failed = project.scons(code=2)
+    assert "the Python package 'no_such_package' is missing" in failed.err and "Traceback" not in failed.err
 
 
 def test_compile_error_is_the_compilers(root: Path, tool: Path) -> None:
