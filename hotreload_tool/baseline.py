@@ -126,7 +126,9 @@ def _build_id(image: Elf) -> str:
 
 
 def _notes(section: Section) -> Iterator[tuple[bytes, int, int, int]]:
-    """(owner, type, start of the content in the section, its size) of each note. Fields are padded to 4 bytes, to 8 in sections aligned so."""
+    """(owner, type, start of the content in the section, its size) of each note.
+
+    Fields are padded to 4 bytes, in sections aligned so to 8."""
     align = 8 if section.align == 8 else 4
     data, at = section.data, 0
     while at + _NOTE.size <= len(data):
