@@ -219,24 +219,31 @@ def _data_entry(part: Part, digester: Digester, types: DebugTypes) -> DataEntry:
 
 def _special_sections(s: Survey) -> list[Section]:
     """Allocated sections whose content is neither functions nor named objects nor found through those that refer to it."""
+    used = _referred_to_by_program(s)
     found = []
     for section in s.elf.sections:
         if not section.flags & elf.SHF_ALLOC or not section.size or not is_retargeted(section):
             continue
         parts = s.parts.get(section.index, [])
-        owned = section.flags & (elf.SHF_WRITE | elf.SHF_EXECINSTR)
-        if is_linker_array(section) or owned and _largest_gap(section, parts) >= _GAP + max(section.align, 1):
-            found.append(section)
-        elif owned and not parts:
+        code = bool(section.flags & elf.SHF_EXECINSTR)
+        state = bool(section.flags & elf.SHF_WRITE) and not section.name.startswith(".data.rel.ro") and section.index in used
+        gap = _largest_gap(section, parts) if parts else section.size
+        if is_linker_array(section) or (code or state) and (not parts or gap >= _GAP + section.align):
             found.append(section)
     return found
+
+
+def _referred_to_by_program(s: Survey) -> set[int]:
+    """Sections that code or data refers to; exception tables alone refer to pointers that compilers make for them."""
+    return {s.elf.symbols[r.symbol].shndx for section in s.elf.sections if is_retargeted(section)
+            for r in s.elf.relocations(section)}
 
 
 def _largest_gap(section: Section, parts: list[Part]) -> int:
     at = largest = 0
     for part in parts:
         largest, at = max(largest, part.start - at), max(at, part.end)
-    return max(largest, section.size - at) if parts else 0
+    return max(largest, section.size - at)
 
 
 # ---- stubs and slots ----------------------------------------------------------------------------
