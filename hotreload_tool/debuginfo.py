@@ -219,8 +219,7 @@ class _Names:
 
 def _scopes(unit: Unit, target: int) -> list[str]:
     """The names of the DIEs around the one at `target`, from the outermost."""
-    root, at = unit.entry(unit.first)
-    at = unit.after(root, at)
+    at = unit.after(*unit.root)
     scopes: list[str] = []
     while at < target:
         abbrev, attrs = unit.die(at)
@@ -276,11 +275,8 @@ class _Scan:
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
         self.found: dict[int, list[_Die]] = {_FUNCTION: [], _VARIABLE: [], _TYPEDEF: [], _LAYOUT: []}
-        root, at = unit.entry(unit.first)
-        unit.str_base = _string_base(unit, root, at)
-        self.is_c = unit.constant(root, at, dwarf.AT_LANGUAGE) in _C_LANGUAGES
-        if root.children:
-            self._walk(unit.after(root, at))
+        if unit.root[0].children:
+            self._walk(unit.after(*unit.root))
 
     def _walk(self, at: int) -> None:
         unit, end, abbrevs, data = self.unit, self.unit.end, self.unit.abbrevs, self.unit.data
@@ -387,14 +383,8 @@ def _any_within(ascending: list[int], start: int, end: int) -> bool:
     return at < len(ascending) and ascending[at] < end
 
 
-def _string_base(unit: Unit, root: Abbrev, at: int) -> int:
-    """Where the unit's part of .debug_str_offsets begins (DW_AT_str_offsets_base; §7.26: after a header of 8 bytes)."""
-    found = unit.find(root, at, dwarf.AT_STR_OFFSETS_BASE)
-    return unit.home.offset(found.at) if found else 8
-
-
 def _address(unit: Unit, abbrev: Abbrev, at: int) -> int | None:
-    """The offset of the field with the variable's address or its offset in the thread's block; None where DW_AT_location
+    """The offset of the field with the variable's address or its offset in the thread's block; None where the location
     is another thing: a register, a stack slot, a list. §2.6.1: one operation, and a second one for thread-locals."""
     found = unit.find(abbrev, at, dwarf.AT_LOCATION)
     if found is None or found.form not in (dwarf.FORM_EXPRLOC, 0x0A, 0x09):
@@ -483,8 +473,7 @@ class _Printer:
 
     def __init__(self, unit: Unit, names: _Names) -> None:
         self.unit = unit
-        root, at = unit.entry(unit.first)
-        self.is_c = unit.constant(root, at, dwarf.AT_LANGUAGE) in _C_LANGUAGES
+        self.is_c = unit.constant(*unit.root, dwarf.AT_LANGUAGE) in _C_LANGUAGES
         self.described: set[int] = set()         # types of this unit whose layout `DebugTypes.units` tells
         self.typedefs: dict[int, str] = {}       # those of them that only a typedef names
         self._names = names

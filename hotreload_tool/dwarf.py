@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-UT_COMPILE, UT_TYPE, UT_PARTIAL, UT_SKELETON, UT_SPLIT_COMPILE, UT_SPLIT_TYPE = 1, 2, 3, 4, 5, 6   # table 7.2
+UT_COMPILE, UT_TYPE, UT_PARTIAL = 1, 2, 3             # table 7.2
 
 TAG_ARRAY, TAG_CLASS, TAG_ENUM, TAG_PARAMETER, TAG_MEMBER, TAG_POINTER = 0x01, 0x02, 0x04, 0x05, 0x0D, 0x0F
 TAG_REFERENCE, TAG_STRUCT, TAG_SUBROUTINE, TAG_TYPEDEF, TAG_UNION, TAG_VARARGS = 0x10, 0x13, 0x15, 0x16, 0x17, 0x18
@@ -233,42 +233,48 @@ def sleb(data: bytes, at: int) -> tuple[int, int]:
 
 class Unit:
     """One unit of `.debug_info` or `.debug_types`. Offsets of DIEs are offsets in its section."""
-    __slots__ = ("abbrevs", "base", "data", "end", "first", "home", "sections", "signature", "str_base", "type_offset",
-                 "unit_type", "version")
+    __slots__ = ("abbrevs", "base", "data", "end", "first", "home", "root", "sections", "signature", "str_base",
+                 "type_offset", "unit_type")
 
     def __init__(self, sections: DebugSections, home: DebugSection, base: int, types: bool,
                  tables: dict[int, dict[int, Abbrev]]) -> None:
+        """Reads the header at `base` (§7.5.1). `tables` keeps abbreviation tables by offset, for units to share."""
         data = home.data
         length, version = struct.unpack_from("<IH", data, base)
-        self.sections, self.home, self.data, self.base, self.version = sections, home, data, base, version
-        self.end = base + 4 + length
         if length >= 0xFFFFFFF0:
             raise DebugInfoError(f"unit at {base:#x}: 64-bit DWARF is not supported")
-        if self.end > len(data):
+        if base + 4 + length > len(data):
             raise DebugInfoError(f"unit at {base:#x}: runs over the end of its section")
         if version not in (4, 5):
             raise DebugInfoError(f"unit at {base:#x}: DWARF version {version}; supported are 4 and 5")
-        at = base + 6
-        self.unit_type = data[at] if version == 5 else UT_TYPE if types else UT_COMPILE
-        at += 2 if version == 5 else 4
-        if data[at - 1 if version == 5 else at] != 8:
+        self.sections, self.home, self.data, self.base, self.end = sections, home, data, base, base + 4 + length
+        if version == 5:
+            self.unit_type, address_size, abbrevs_at, at = data[base + 6], data[base + 7], base + 8, base + 12
+        else:
+            self.unit_type = UT_TYPE if types else UT_COMPILE
+            address_size, abbrevs_at, at = data[base + 10], base + 6, base + 11
+        if address_size != 8:
             raise DebugInfoError(f"unit at {base:#x}: addresses are not 8 bytes wide")
-        abbrev_at = at if version == 5 else base + 6
-        at += 4 if version == 5 else 1
-        self.signature = self.type_offset = self.str_base = 0
-        if self.unit_type in (UT_TYPE, UT_SPLIT_TYPE):
+        if self.unit_type not in (UT_TYPE, UT_COMPILE, UT_PARTIAL):
+            raise DebugInfoError(f"unit at {base:#x}: split DWARF (unit type {self.unit_type}) is not supported")
+        self.signature = self.type_offset = 0
+        if self.unit_type == UT_TYPE:
             self.signature, self.type_offset = _U64(data, at)[0], base + _U32(data, at + 8)[0]
             at += 12
-        elif self.unit_type not in (UT_COMPILE, UT_PARTIAL):
-            raise DebugInfoError(f"unit at {base:#x}: split DWARF (unit type {self.unit_type}) is not supported")
         self.first = at
-        offset = home.offset(abbrev_at)
+        self.abbrevs = self._abbrevs(home.offset(abbrevs_at), tables)
+        self.root = self.entry(at)
+        # §7.26: without the attribute, the unit's entries follow a header of 8 bytes.
+        str_base = self.find(*self.root, AT_STR_OFFSETS_BASE)
+        self.str_base = home.offset(str_base.at) if str_base else 8
+
+    def _abbrevs(self, offset: int, tables: dict[int, dict[int, Abbrev]]) -> dict[int, Abbrev]:
         table = tables.get(offset)
         if table is None:
-            if not 0 <= offset < len(sections.abbrev):
-                raise DebugInfoError(f"unit at {base:#x}: its abbreviations lie outside .debug_abbrev")
-            table = tables[offset] = parse_abbrevs(sections.abbrev, offset)
-        self.abbrevs = table
+            if not 0 <= offset < len(self.sections.abbrev):
+                raise DebugInfoError(f"unit at {self.base:#x}: its abbreviations lie outside .debug_abbrev")
+            table = tables[offset] = parse_abbrevs(self.sections.abbrev, offset)
+        return table
 
     # ---- DIEs -----------------------------------------------------------------------------------
 
@@ -301,7 +307,7 @@ class Unit:
         return at
 
     def sibling(self, abbrev: Abbrev, after: int) -> int | None:
-        """The offset of the DIE after this one and its children, where the compiler tells; `after` ends its attributes."""
+        """The offset of the DIE after this one and its children, where it is told; `after` ends its attributes."""
         if not abbrev.sibling_tail:
             return None
         target = self.base + int(_U32(self.data, after - abbrev.sibling_tail)[0])

@@ -10,6 +10,7 @@ from typing import Any
 import lief
 import pytest
 from elftools.elf.elffile import ELFFile
+
 from elfwriter import Group, Rel, Section, Segment, Symbol, image, note, relocatable
 
 

@@ -35,7 +35,8 @@ def cie(augmentation: bytes = b"zR", data: bytes = b"\x1b", *, version: int = 1,
     return entry(body + RULES, extended)
 
 
-def fde(distance: int, pointers: bytes, augmentation: bytes = b"\0", cfi: bytes = b"\x41\x0e\x10", extended: bool = False) -> bytes:
+def fde(distance: int, pointers: bytes, augmentation: bytes = b"\0", cfi: bytes = b"\x41\x0e\x10",
+        extended: bool = False) -> bytes:
     return entry(struct.pack("<I", distance) + pointers + augmentation + cfi, extended)
 
 
