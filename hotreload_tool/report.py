@@ -102,7 +102,7 @@ def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds:
     `frames_in_old_code` is None where no stack was examined.
     """
     build_id = manifest_image["build_id"]
-    live = next((i for i in answer.get("images", []) if i.get("build_id") == build_id), {})
+    live: Document = next((i for i in answer.get("images", []) if i.get("build_id") == build_id), {})
     data = manifest_image["data"]
     return {
         "pid": pid, "build_id": build_id, "generation": live.get("generation", manifest_image["generation"]),
@@ -181,7 +181,8 @@ def _updates(outcome: Document) -> list[Line]:
         lines.append(Line(f"  data with new content: {names(outcome['data_updated'])}; "
                           f"{plural(applied_n, 'place')} took it"))
     if kept:
-        lines.append(Line(f"  kept: {plural(kept, 'place')} no longer held the old initialiser, so the live value stays"))
+        lines.append(Line(f"  kept: {plural(kept, 'place')} no longer held the old initialiser, "
+                          "so the live value stays"))
     return lines
 
 
@@ -221,7 +222,7 @@ def _not_whole(outcome: Document) -> list[Line]:
 
 
 def processes(found: Sequence[Document], silent: Sequence[Document] = ()) -> Result:
-    """`ps`: `found` are agents' status documents, `silent` are {"pid", "error", "message", …} of those without answer."""
+    """`ps`: `found` are agents' status documents, `silent` say of the others why not: {"pid", "error", …}."""
     rows = [("PID", "GENERATION", "BUILD-ID", "PROGRAM")]
     for status in found:
         images = status["images"] or [{}]

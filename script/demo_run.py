@@ -21,7 +21,8 @@ from typing import NoReturn
 
 REPO = Path(__file__).resolve().parents[1]
 SCONS = [sys.executable, "-m", "SCons", "-Q", f"--site-dir={REPO / 'site_scons'}"]
-EDITS = [("'|' : '.'", "'^' : 'o'"), ("a small fountain", "a big fountain"), ("scene->score += 1;", "scene->score += 10;")]
+EDITS = [("'|' : '.'", "'^' : 'o'"), ("a small fountain", "a big fountain"),
+         ("scene->score += 1;", "scene->score += 10;")]
 LINE = re.compile(r"^frame (\d+) score (\d+) \[.*\] a (\w+) fountain, (\d+) sent up$")
 WAIT_S = 30.0        # bound on every wait for the animation
 BUILD_S = 60.0       # bound on every build
@@ -94,7 +95,8 @@ def demo(work: Path) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HOTRELOAD", "HOTPATCH", "SCONSFLAGS"))}
     (work / "run").mkdir(mode=0o700)
     env.update(HOTRELOAD_RUNTIME_DIR=str(work / "run"), PYTHONPATH=str(REPO))
-    shutil.copytree(REPO / "examples/animation", project, ignore=shutil.ignore_patterns("build", ".hotreload", ".sconsign*"))
+    leftovers = shutil.ignore_patterns("build", ".hotreload", ".sconsign*")
+    shutil.copytree(REPO / "examples/animation", project, ignore=leftovers)
 
     say("Build the animation, with one word in its SConstruct")
     command(project, env, "scons", [])
@@ -119,7 +121,8 @@ def patch_it(project: Path, env: dict[str, str], animation: Animation) -> None:
     if animation.process.poll() is not None:
         raise DemoFailed("the animation ended")
     check_state(before, first, after)
-    say(f"The same process ({animation.process.pid}) runs the edit: frame {before.group(1)} became frame {after.group(1)}, "
+    say(f"The same process ({animation.process.pid}) runs the edit: "
+        f"frame {before.group(1)} became frame {after.group(1)}, "
         f"score {before.group(2)} became {after.group(2)}, no frame lost")
 
 

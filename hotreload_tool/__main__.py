@@ -1,0 +1,6 @@
+"""`python -m hotreload_tool`."""
+import sys
+
+from .cli import main
+
+sys.exit(main())

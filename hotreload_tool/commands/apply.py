@@ -1,0 +1,116 @@
+"""`hotpatch apply BUNDLE`: brings a bundle into running processes; each takes all of it or nothing."""
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import process, report
+from ..errors import HotreloadError, NotForImage
+from . import UsageError, readable_file, seconds
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+
+NAME = "apply"
+HELP = "apply a bundle to running processes"
+_STATUS_SECONDS = 5.0    # bound on the question which images a process has, asked of every process
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=readable_file, metavar="BUNDLE")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--pid", type=int, action="extend", nargs="+", metavar="PID",
+                       help="these processes (default: the one process of yours that runs an image of the bundle)")
+    which.add_argument("--all", action="store_true", help="every process of yours that runs an image of the bundle")
+    parser.add_argument("--when", choices=("now", "quiescent", "safepoint"), default="now",
+                        help="now (default): new calls run the new code, calls under way finish in the old; "
+                             "the others are refused by agents of this version")
+    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="S",
+                        help="seconds that a process has to take the bundle (default: 10)")
+    parser.add_argument("--dry-run", action="store_true", help="only ask whether it would work; nothing is changed")
+
+
+def run(args: argparse.Namespace) -> report.Result:
+    from .. import bundle as bundles
+
+    bundle = bundles.read(args.bundle)
+    pids = _chosen(args, bundle.manifest)
+    payloads = _file_payloads(bundle)
+    outcomes: list[report.Document] = []
+    failures: list[tuple[int, Exception]] = []
+    for pid in pids:
+        try:
+            outcomes += _apply(pid, bundle.manifest, payloads, args)
+        except HotreloadError as e:
+            failures.append((pid, e))
+    return report.applied(bundle.manifest["program"], outcomes, failures)
+
+
+def _chosen(args: argparse.Namespace, manifest: report.Document) -> list[int]:
+    """The processes to patch. Raises UsageError where several would do and none was named."""
+    if args.pid:
+        return list(dict.fromkeys(args.pid))
+    found = [pid for pid in (agent.pid for agent in process.find()) if _images_in(pid, manifest)]
+    if not found:
+        raise NoProcess(f"no process of yours runs an image of {args.bundle}; `hotpatch ps` lists those with an agent")
+    if len(found) > 1 and not args.all:
+        raise UsageError(f"processes {', '.join(map(str, found))} run images of {args.bundle}; "
+                         "choose with --pid, or take --all")
+    return found
+
+
+def _images_in(pid: int, manifest: report.Document) -> list[report.Document]:
+    """The manifest's entries for images that the process has loaded; none if it does not answer."""
+    try:
+        return _loaded(process.status(pid, _STATUS_SECONDS), manifest)
+    except HotreloadError:
+        return []     # `find` saw a process that ended since, or that hangs: it can't be chosen for the user
+
+
+def _loaded(status: process.ProcessStatus, manifest: report.Document) -> list[report.Document]:
+    loaded = {image.build_id for image in status.images}
+    return [image for image in manifest["images"] if image["build_id"] in loaded]
+
+
+def _apply(pid: int, manifest: report.Document, payloads: dict[str, Path],
+           args: argparse.Namespace) -> list[report.Document]:
+    """Send one process the payloads of its images; one outcome for each of them."""
+    begun = time.monotonic()
+    images = _loaded(process.status(pid, min(args.timeout, _STATUS_SECONDS)), manifest)
+    if not images:
+        wanted = ", ".join(image["build_id"] for image in manifest["images"])
+        raise NotForImage(f"pid {pid} runs no image that the bundle is for (build-id {wanted}); "
+                          "make a bundle from the build that it was started from")
+    files = [payloads[image["build_id"]] for image in images]
+    answer = process.apply(pid, files, dry_run=args.dry_run, when=args.when, timeout=args.timeout)
+    taken = time.monotonic() - begun
+    return [report.image_outcome(pid, image, answer.document, taken) for image in images]
+
+
+def _file_payloads(bundle: Bundle) -> dict[str, Path]:
+    """Build-id -> a read-only file with that image's payload, named after its content.
+
+    Processes map these files, and debuggers and profilers look for them as long as the processes run, so they stay.
+    """
+    from ..baseline import Store
+
+    store = Store(_state_directory())
+    return {image["build_id"]: store.payload(payload)
+            for image, payload in zip(bundle.manifest["images"], bundle.payloads, strict=True)}
+
+
+def _state_directory() -> Path:
+    """$HOTRELOAD_DIR, else hotreload in the user's cache directory (XDG Base Directory Specification)."""
+    chosen = os.environ.get("HOTRELOAD_DIR")
+    if chosen:
+        return Path(chosen).absolute()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "hotreload"
+
+
+class NoProcess(HotreloadError):
+    """Nothing runs that could be patched."""
+    exit_code = 3

@@ -1,0 +1,43 @@
+"""What the documentation promises to be shown by a test, is: the tests it names exist."""
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+EDITS = REPO / "docs/edits.md"
+_NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def rows() -> list[str]:
+    """The rows of the tables of docs/edits.md, without headings and rules."""
+    lines = [line for line in EDITS.read_text().splitlines() if line.startswith("|")]
+    return [line for line, after in zip(lines, [*lines[1:], ""]) if "---" not in line and "---" not in after]
+
+
+def functions(path: Path) -> set[str]:
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def test_there_are_rows() -> None:
+    assert len(rows()) > 20
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: re.sub(r"\W+", "-", row.split("|")[1]).strip("-"))
+def test_each_edit_names_a_test_that_exists(row: str) -> None:
+    named = _NAMED.findall(row)
+    assert named, f"docs/edits.md: this row names no test: {row}"
+    for file, function in named:
+        assert (REPO / file).is_file(), f"docs/edits.md: there is no {file}"
+        assert function in functions(REPO / file), f"docs/edits.md: {file} has no {function}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/edits.md", "docs/architecture.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    source = REPO / page
+    for target in re.findall(r"\]\(([^)#\s]+)\)", source.read_text()):
+        if "://" not in target:
+            assert (source.parent / target).exists(), f"{page}: {target} does not exist"
