@@ -26,6 +26,7 @@ EDITS = [("'|' : '.'", "'^' : 'o'"), ("a small fountain", "a big fountain"),
 LINE = re.compile(r"^frame (\d+) score (\d+) \[.*\] a (\w+) fountain, (\d+) sent up$")
 WAIT_S = 30.0        # bound on every wait for the animation
 BUILD_S = 60.0       # bound on every build
+SHOWN = 106          # characters of a command that are shown: compilers are given long ones
 
 
 class DemoFailed(Exception):
@@ -160,7 +161,7 @@ def command(project: Path, env: dict[str, str], shown: str, targets: list[str]) 
     done = subprocess.run([*SCONS, *targets], cwd=project, env=env, stdin=subprocess.DEVNULL, timeout=BUILD_S,
                           check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for line in done.stdout.splitlines():
-        print(f"  {line}")
+        print(f"  {line if len(line) <= SHOWN else line[:SHOWN] + ' …'}")
     if done.returncode:
         raise DemoFailed(f"{shown} ended with {done.returncode}")
 

@@ -23,6 +23,9 @@ def main(target: Path) -> int:
     if done.returncode:
         print(done.stdout, file=sys.stderr)
         return done.returncode
+    if str(REPO) in done.stdout:
+        print(f"demo_svg: the output names {REPO}, which means nothing to readers", file=sys.stderr)
+        return 1
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     for line in ["$ script/demo", *done.stdout.rstrip().splitlines()]:
         console.print(styled(line), overflow="fold")

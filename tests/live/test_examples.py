@@ -1,4 +1,4 @@
-"""Each example: built, started, edited while it runs; it shows the new behaviour, not the old, with its state intact."""
+"""Each example: built, started, edited while it runs; it shows the new behaviour, not the old, its state intact."""
 from __future__ import annotations
 
 import contextlib
@@ -136,6 +136,7 @@ def test_without_the_tool_it_is_a_plain_program(tmp_path: Path) -> None:
     with built("animation", tmp_path) as project:
         project.scons("-c")
         project.scons("HOTRELOAD=0")
-        done = run([project.path / "build/animation", "--plain", "3"], env=project.env, code=0)
-        assert done.out.count("frame ") == 3
+        with project.start(["build/animation", "--plain", "3"]) as animation:
+            assert animation.wait() == 0
+            assert animation.transcript.count("frame ") == 3
         assert not list(Path(project.env["HOTRELOAD_RUNTIME_DIR"]).iterdir())
