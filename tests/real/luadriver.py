@@ -3,26 +3,26 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
+from lua.edits import Check, Edit
+
+from livetools import LiveError, Program, Workspace, clean_environment, copy_project, edit
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "live"))
-
-from livetools import LiveError, Program, edit  # noqa: E402
-
-from lua.edits import Check, Edit  # noqa: E402
-
-DRIVER = HERE / "lua" / "driver.lua"
-SCRIPTS = sorted((HERE / "lua" / "scripts").glob("*.lua"))
+PROJECT = HERE / "lua"
+DRIVER = PROJECT / "driver.lua"
+PRELUDE = PROJECT / "prelude.lua"
+SCRIPTS = sorted((PROJECT / "scripts").glob("*.lua"))
 _SQUARES = sum(i * i for i in range(1, 5001)) + sum(range(1, 101))
 
 
 class Lua:
     """The interpreter at the other end of a Program. Every question has one answer, and nothing waits for time."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, live: bool = True) -> None:
         self.program = program
+        self.live = live                                 # whether it takes edits while it runs
         self.counters: dict[str, tuple[str, int]] = {}   # edit -> (request, answers so far)
         self._states = 0
         program.expect(r"^ready\n")
@@ -43,15 +43,18 @@ class Lua:
 
     def expect_before(self, change: Edit) -> None:
         """It answers as before the edit."""
-        for check in change.checks:
+        for check in self._checks(change):
             if not check.interrupt:
                 self.expect(check.ask, check.old)
+
+    def _checks(self, change: Edit) -> list[Check]:
+        return [check for check in change.checks if self.live or not check.live]
 
     def expect_after(self, change: Edit) -> None:
         """It answers as after the edit, and no longer as before."""
         if change.counter:
             self.expect(change.counter, "ok\t1")     # a new variable starts with its initialiser
-        for check in change.checks:
+        for check in self._checks(change):
             if check.interrupt:
                 self.interrupt(check)
             else:
@@ -59,7 +62,7 @@ class Lua:
         if change.counter:
             self.counters[change.name] = (change.counter, int(self.ask(change.counter).removeprefix("ok\t")))
         if change.retires:
-            del self.counters[change.retires]
+            self.counters.pop(change.retires, None)
 
     def interrupt(self, check: Check, new: bool = True) -> None:
         """Send SIGINT while the script runs, and expect the error it becomes."""
@@ -100,3 +103,16 @@ def make_edit(source: Path, change: Edit) -> dict[Path, bytes]:
 def restore(files: dict[Path, bytes]) -> None:
     for path, content in files.items():
         path.write_bytes(content)
+
+
+def project(source: Path, target: Path, **variables: str) -> Workspace:
+    """Lua's source and an SConstruct for it in `target`; `variables` are added to the environment of all that runs."""
+    target.mkdir(parents=True)
+    (target / "SConstruct").write_bytes((PROJECT / "SConstruct").read_bytes())
+    copy_project(source, target / "src")
+    return Workspace(target, clean_environment(**variables))
+
+
+def start(work: Workspace, program: str = "build/lua", live: bool = True) -> Lua:
+    """The project's interpreter with the driver script running in it."""
+    return Lua(work.start([program, DRIVER]), live)

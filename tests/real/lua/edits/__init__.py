@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from .core import CORE
-from .library import LIBRARY
 from .later import LATER
+from .library import LIBRARY
 from .model import Check, Edit, Replacement
 
 CHAIN: list[Edit] = [*LIBRARY, *CORE, *LATER]
 
-__all__ = ["CHAIN", "Check", "Edit", "Replacement"]
+__all__ = ["CHAIN", "CORE", "LIBRARY", "Check", "Edit", "Replacement"]

@@ -17,12 +17,14 @@ class Check:
     """A request to the driver script and its whole answer before and after the edit.
 
     `{pid}` in an answer stands for the process id. An `interrupt` check is answered after the test has sent SIGINT; the
-    interpreter restores the signal's default then, so that it can be asked once in a process.
+    interpreter restores the signal's default then, so that it can be asked once in a process. A `live` check only makes
+    sense in a process that took the earlier edits while it ran.
     """
     ask: str
     old: str
     new: str
     interrupt: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,20 @@
+local function level3() error("deep") end
+local function level2() level3() end
+local function level1() level2() return 1 end
+print(xpcall(level1, debug.traceback))
+print(xpcall(level1, function(m) return "handled: " .. m end))
+print(try(error), try(error, nil), try(error, {code = 1}), try(error, "msg", 0), try(error, "msg", 1), try(error, "msg", 2), try(error, 42))
+print((try(function() local x = nil; x.y = 1 end)), (try(function() undefinedglobal() end)), (try(function() local t = {} t.a.b.c = 1 end)))
+print((try(function() return 1 + {} end)), (try(function() return "a" + 1 end)), (try(function() return nil .. "x" end)), (try(function() return 1 < "2" end)))
+print((try(function() return #nil end)), (try(function() return -{} end)), (try(function() ("x")() end)), (try(function() local t = {} t[nil] = 1 end)), (try(function() local t = {} t[0 / 0] = 1 end)))
+print(try(string.rep), try(setmetatable, 1), try(ipairs), try(tonumber, {}, 99), try(select, 0), try(assert, false, "why"), try(assert, nil), try(assert), try(("x").bad), try(io.lines, "/nonexistent/file"))
+print(xpcall(function() error("first") end, function() error("in handler") end))
+local ok, message = pcall(function() local function f() return f() + 1 end return f() end) print(ok, (message:gsub("\n.*", "")))
+print(debug.traceback("message", 1)) print(debug.traceback(coroutine.create(print))) print(debug.traceback({}) ~= nil)
+local co = coroutine.create(function() local inner = 5; error("inside coroutine") end) print(coroutine.resume(co)) print(debug.traceback(co))
+local function tail(n) if n == 0 then error("tail called") end return tail(n - 1) end print(xpcall(tail, debug.traceback, 3))
+print(select(2, load("local x = 1 +", "@file.lua")), select(2, load("x x", "=name")), select(2, load("syntax error here", "some code as name")), select(2, load("\n\n\n)", ("long "):rep(50))))
+print(try(pcall), try(xpcall), try(pcall, error, "nested"), select("#", try(function() return 1, nil, nil end)))
+for i = 1, 40 do local ok, e = pcall(function() if i % 2 == 0 then error({i}) else error("n" .. i, 0) end end) io.write(type(e) == "table" and e[1] or e, " ") end print()
+local info = debug.getinfo(level1, "SnlLu") print(info.short_src, info.linedefined, info.lastlinedefined, info.what, info.nparams, info.isvararg, debug.getinfo(print).what, debug.getinfo(1, "l").currentline)
+error("the end, with a traceback")

@@ -1,0 +1,11 @@
+local function all(...) return select("#", ...), ... end print(all()) print(all(nil)) print(all(1, nil, 3, nil)) print((all(1, 2)))
+local function pass(...) return all(...) end print(pass(1, 2, 3)) print(pass(table.unpack({1, 2, 3}, 1, 5)))
+local function last(...) return (select(-1, ...)) end print(last(1, 2, 3), try(select, -5, 1), select(2, "a", "b", "c"))
+local function pack(...) local t = table.pack(...) return t.n, #t end print(pack(1, 2, 3)) print(select("#", table.unpack({}, 1, 100)))
+local function count(...) local n = 0 for _, v in ipairs({...}) do n = n + 1 end return n end print(count(1, 2, nil, 4), count(), count(table.unpack({1, 2, 3})))
+local function curry(f, ...) local bound = table.pack(...) return function(...) local args = {table.unpack(bound, 1, bound.n)} local n = bound.n for i = 1, select("#", ...) do args[n + i] = (select(i, ...)) end return f(table.unpack(args, 1, n + select("#", ...))) end end
+print(curry(string.format, "%s-%s-%s", "a")("b", "c"), curry(curry(math.max, 1, 9), 3)(4))
+local function rec(n, ...) if n == 0 then return select("#", ...) end return rec(n - 1, n, ...) end print(rec(150))
+local function mixed(a, b, ...) local c, d = ... return a, b, c, d end print(mixed(1)) print(mixed(1, 2, 3, 4, 5)) local big = {} for i = 1, 5000 do big[i] = i end print(select("#", table.unpack(big)), (select(4999, table.unpack(big))), math.max(table.unpack(big)))
+print(try(function(...) return ... end, 1, 2), string.char(table.unpack({76, 117, 97})), (function(...) local x <const> = ... return x end)(9)) print(#{...}, ...) print(arg[0]:match("[^/]*$"), #arg, arg[1])
+print(string.format("%d %s", table.unpack({1, "x"})), coroutine.wrap(function(...) return select("#", ...), coroutine.yield(...) end)(1, nil, nil)) local t = {all(1, 2), all(3, 4)} print(#t, table.concat(t, " ")) t = {all(1, 2), (all(3, 4))} print(#t)
