@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,7 @@
 #define STAGE_MS 2000       /* a client has this long to send its request, and to take the answer */
 #define FORK_WAIT_MS 200    /* a fork waits this long for a request that is being served */
 #define CHILD_DELAY_MS 50   /* a child that execs at once never creates a socket */
+#define START_WAIT_MS 200   /* main() waits this long for the socket to be there */
 #define STACK_SIZE (256u << 10)
 #define BACKLOG 16
 #define HIGHEST_WANTED 1024 /* select() takes no descriptor from here on */
@@ -79,12 +81,23 @@ static bool disabled;
 static pthread_mutex_t serve_lock = PTHREAD_MUTEX_INITIALIZER; /* a request is being served */
 static pthread_mutex_t poll_lock = PTHREAD_MUTEX_INITIALIZER;  /* some thread is in hotreload_poll */
 static bool fork_is_clean;
+static sem_t first_try; /* the thread has its socket, or can't have one */
 
 static int64_t now_ms(void) {
   struct timespec now;
 
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static struct timespec after_ms(int ms) {
+  struct timespec until;
+
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_nsec += (long)ms * 1000000;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  return until;
 }
 
 /* ---- descriptors ----------------------------------------------------------------------------------- */
@@ -451,8 +464,12 @@ static bool have_listener(void) {
 static void *agent_thread(void *is_child) {
   prctl(PR_SET_NAME, "hotreload");
   agent.own_table = take_own_table();
-  if (is_child)
+  if (is_child) {
     poll(NULL, 0, CHILD_DELAY_MS);
+  } else {
+    have_listener();
+    sem_post(&first_try);
+  }
   while (have_listener()) {
     int fd = accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
 
@@ -496,14 +513,25 @@ static bool create_thread(bool is_child, bool small) {
 
 /* Signals are blocked before the thread exists: one meant for the program must never land in it. glibc keeps
  * its own two out of the set, so that setuid and cancellation still reach every thread. */
-static void start_thread(bool is_child) {
+static bool start_thread(bool is_child) {
   sigset_t all, before;
+  bool started;
 
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
-  if (!create_thread(is_child, true))
-    create_thread(is_child, false);
+  started = create_thread(is_child, true) || create_thread(is_child, false);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return started;
+}
+
+/* Whoever sees the program run can reach its agent. */
+static void start_thread_and_wait(void) {
+  struct timespec until = after_ms(START_WAIT_MS);
+
+  sem_init(&first_try, 0, 0);
+  if (start_thread(false))
+    while (sem_timedwait(&first_try, &until) && errno == EINTR)
+      ;
 }
 
 /* ---- poll mode --------------------------------------------------------------------------------------- */
@@ -641,21 +669,13 @@ int hotreload_pending(void) {
 
 /* ---- fork -------------------------------------------------------------------------------------------- */
 
-static bool lock_for(pthread_mutex_t *lock, int ms) {
-  struct timespec until;
-
-  clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_nsec += (long)ms * 1000000;
-  until.tv_sec += until.tv_nsec / 1000000000;
-  until.tv_nsec %= 1000000000;
-  return !pthread_mutex_timedlock(lock, &until);
-}
-
 /* The child must not inherit a half-served request. The wait is bounded: another fork handler may hold a lock
  * that the agent needs to finish (an allocator's); then the child goes without an agent. A commit takes no
  * lock and is always waited for. */
 static void before_fork(void) {
-  fork_is_clean = lock_for(&serve_lock, FORK_WAIT_MS);
+  struct timespec until = after_ms(FORK_WAIT_MS);
+
+  fork_is_clean = !pthread_mutex_timedlock(&serve_lock, &until);
   hr_commit_lock();
 }
 
@@ -744,7 +764,7 @@ static void become_agent(const struct claim *claim) {
   if (hr_poll_linked)
     start_listening();
   else
-    start_thread(false);
+    start_thread_and_wait();
 }
 
 static bool is_forbidden(void) {

@@ -56,6 +56,19 @@ struct hr_payload {
  * PT_NOTE with owner "hotreload", type HR_NOTE_IMAGE; its descriptor is one int64: the distance
  * from the descriptor's own address to the image's struct hr_image. */
 #define HR_NOTE_IMAGE 1
+#define HR_IMAGE_MAGIC 0x31474d49u /* "IMG1" */
+
+/* What struct hr_image begins with, in every HR_ABI (runtime/internal.h has the rest). Tools find the arena of a
+ * linked image by it. Pointers are absolute in the process, relocated in the file. */
+struct hr_image_head {
+  uint32_t magic;
+  uint32_t abi;
+  int32_t owner_pid;    /* the process in which this image's copy of the runtime is the agent, else 0 */
+  uint32_t ready;       /* the arena is prepared */
+  uint64_t poll_mode;   /* pointer to an int: not 0 if no thread may be started for this image */
+  uint64_t arena_start; /* page-aligned range */
+  uint64_t arena_end;
+};
 
 /* ---- requests over the socket ------------------------------------------------------------------
  * SOCK_STREAM in the runtime directory, file PID.sock. A request is one struct hr_request, sent with

@@ -27,7 +27,6 @@
 
 #include "hotreload.h"
 
-#define HR_IMAGE_MAGIC 0x31474d49u /* "IMG1" */
 #define HR_MAX_SEGMENTS 12         /* PT_LOAD of one payload */
 #define HR_MAX_CANDIDATES 32       /* payloads times images that have their build-id */
 #define HR_PATH_MAX 4096
@@ -65,14 +64,14 @@ struct hr_record {
 };
 
 struct hr_image {
-  /* These five keep place and meaning in every HR_ABI: they are read before `abi` is trusted. */
+  /* struct hr_image_head: read before `abi` is trusted. */
   uint32_t magic;
   uint32_t abi;
-  int32_t owner_pid;    /* the process in which this image's copy is the agent, else 0 */
-  uint32_t ready;       /* its constructor has prepared the arena */
-  const int *poll_mode; /* points to 1: no thread may be started for it */
-
+  int32_t owner_pid;
+  uint32_t ready;
+  const int *poll_mode;
   struct hr_range arena;
+
   uint64_t generation;
   uint8_t id[HR_ID_SIZE]; /* of the newest payload; zeros before the first */
   struct hr_record *records; /* newest first */
@@ -82,6 +81,12 @@ struct hr_image {
   int (*poll_fd)(void);
   int (*waiting)(void);
 };
+
+_Static_assert(offsetof(struct hr_image, owner_pid) == offsetof(struct hr_image_head, owner_pid) &&
+                   offsetof(struct hr_image, poll_mode) == offsetof(struct hr_image_head, poll_mode) &&
+                   offsetof(struct hr_image, arena) == offsetof(struct hr_image_head, arena_start) &&
+                   offsetof(struct hr_image, generation) == sizeof(struct hr_image_head),
+               "struct hr_image must begin as struct hr_image_head");
 
 extern struct hr_image hr_self;  /* of the image this copy is linked into */
 extern int hr_poll_linked;        /* 1 if poll.o is linked in, see poll.c */
