@@ -21,9 +21,10 @@ NOTE_OWNER = b"hotreload\0"             # PT_NOTE by which an agent finds instru
 def object_name(path: str) -> str:
     """The identity of an object: its build-relative path, safe inside a symbol name.
 
-    Linkers read ``@`` as a symbol version, and tools split listings at white space.
+    Linkers read ``@`` as a symbol version, and tools split listings at white space. A path that is not UTF-8 comes as
+    `os.fsdecode` gives it. `urllib.parse.unquote` gives the path back.
     """
-    return quote(path, safe="/._-+=,()[]{}!#$&*^")
+    return quote(path, safe="/._-+=,()[]{}!#$&*^", errors="surrogateescape")
 
 
 def unique_local(symbol: str, obj: str) -> str:
