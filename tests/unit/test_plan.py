@@ -1,0 +1,432 @@
+"""plan.py: what is supported, what is refused and why."""
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mapmaker import fn, image, objmap, static, var
+
+from hotreload_tool.errors import Refused
+from hotreload_tool.live import ImageSymbol, LiveState, apply_generation, from_image
+from hotreload_tool.objectmap import ObjectMap, SpecialEntry
+from hotreload_tool.plan import _REFUSALS, Plan, make_plan
+
+
+def plan(old: ObjectMap | LiveState, *news: ObjectMap, **fields: Any) -> Plan:
+    live = old if isinstance(old, LiveState) else from_image(image(old, **fields))
+    return make_plan(live, {m.object: m for m in news})
+
+
+def refused(made: Plan) -> list[tuple[str, str, str]]:
+    return sorted((r.code, r.object, r.name) for r in made.refusals)
+
+
+def apply(live: LiveState, made: Plan, *news: ObjectMap) -> LiveState:
+    """`live` after a plan was carried out, with addresses as a payload link could have given them."""
+    made.check()
+    start = live.arena_used_end
+    maps = [{m.object: m for m in news}.get(obj) or live.maps[obj] for obj in made.maps]
+    sizes = {e.name: e.size for m in maps for e in (*m.functions, *m.data)}
+    at = iter(range(start, start + 0x1000, 16))
+    entry = {
+        "build_id": live.build_id, "generation": live.generation + 1, "id": f"{live.generation + 1:064x}", "parent": live.id,
+        "arena": [start, start + 0x1000], "removed": [],
+        "changed": [{"name": c.name, "object": c.object, "body": next(at), "size": sizes[c.name]} for c in made.changed],
+        "added": [{"name": a.name, "object": a.object, "entry": next(at), "slot": next(at), "body": next(at),
+                   "size": sizes[a.name]} for a in made.added],
+        "data": {"added": [{"name": d.name, "object": d.object, "address": next(at), "extent": d.extent} for d in made.new_data],
+                 "updated": [{"name": u.name} for u in made.updates],
+                 "bound": [{"name": n, "was": b.was, "address": b.address, "extent": b.extent}
+                           for n, b in made.bindings.items() if b.kind in ("data", "tls")]},
+    }
+    return apply_generation(live, entry, maps)
+
+
+# ---- supported ---------------------------------------------------------------------------------------------------
+
+
+def test_nothing_changed():
+    m = objmap("a.o", fn("f", refs=["v"]), var("v"))
+    made = plan(m, m)
+    assert made.empty and made.refusals == [] and made.objects == [] and made.maps == []
+    assert plan(m).empty
+
+
+def test_a_changed_function():
+    old = objmap("a.o", fn("f", "1", ["v", "g~a.o"]), fn("g~a.o"), var("v"), imports=["puts"])
+    live = from_image(image(old, objmap("b.o", fn("h"))))
+    made = plan(live, objmap("a.o", fn("f", "2", ["v", "g~a.o", "h", "printf"]), fn("g~a.o"), var("v"), imports=["h", "printf"]))
+    made.check()
+    f = live.functions["f"]
+    [change] = made.changed
+    assert (change.name, change.object, change.entry, change.slot, change.old_body, change.old_size, change.why) == \
+        ("f", "a.o", f.entry, f.slot, f.body, 16, "content")
+    assert not (made.added or made.removed or made.new_data or made.updates) and not made.empty
+    assert made.objects == made.maps == ["a.o"]
+    bindings = {name: (b.address, b.kind, b.slot) for name, b in made.bindings.items()}
+    assert bindings == {"f": (f.entry, "function", f.slot), "v": (live.data["v"].address, "data", None),
+                        "g~a.o": (live.functions["g~a.o"].entry, "function", live.functions["g~a.o"].slot),
+                        "h": (live.functions["h"].entry, "function", live.functions["h"].slot)}, "printf comes from a library"
+
+
+def test_new_functions_and_data_come_if_something_that_runs_reaches_them():
+    old = objmap("a.o", fn("f", "1"))
+    new = objmap("a.o", fn("f", "2", ["g~a.o"]), fn("g~a.o", refs=["table"]), var("table", kind="relro", refs=["k~a.o"]), fn("k~a.o"),
+                 fn("idle"), var("unused"))
+    made = plan(old, new)
+    made.check()
+    assert [a.name for a in made.added] == ["g~a.o", "k~a.o"] and [d.name for d in made.new_data] == ["table"]
+    assert not {"g~a.o", "k~a.o", "table", "idle", "unused"} & made.bindings.keys()
+    assert "new, but nothing that runs refers to it yet: idle, unused" in made.notes
+
+
+def test_a_new_function_alone_changes_nothing():
+    made = plan(objmap("a.o", fn("f")), objmap("a.o", fn("f"), fn("g")))
+    assert made.empty and made.objects == [] and made.maps == ["a.o"] and made.notes
+
+
+def test_what_waited_in_an_earlier_generation_comes_when_it_is_reached():
+    live = from_image(image(objmap("a.o", fn("f", "1")), objmap("b.o", fn("h"))))
+    idle = (objmap("a.o", fn("f", "2")), objmap("b.o", fn("h"), fn("waiting", refs=["store"]), var("store", kind="bss")))
+    live = apply(live, plan(live, *idle), *idle)
+    assert "waiting" not in live.functions and "store" not in live.data
+    made = plan(live, objmap("a.o", fn("f", "3", ["waiting"])))
+    assert [a.name for a in made.added] == ["waiting"] and [d.name for d in made.new_data] == ["store"]
+    assert made.objects == ["a.o", "b.o"]
+
+
+def test_what_the_linker_left_out_of_the_image_comes_when_it_is_reached():
+    m = objmap("a.o", fn("f", "1"), fn("dropped", refs=["v"]), var("v"))
+    live = from_image(image(m, without=["dropped", "dropped.hr_slot"]))
+    made = plan(live, replace(m, functions=[fn("f", "2", ["dropped"]), *m.functions[1:]]))
+    assert [a.name for a in made.added] == ["dropped"] and made.bindings["v"].kind == "data"
+
+
+def test_a_removed_function_keeps_its_old_code():
+    made = plan(objmap("a.o", fn("f", "1", ["g~a.o"]), fn("g~a.o")), objmap("a.o", fn("f", "2")))
+    assert [r.name for r in made.removed] == ["g~a.o"] and made.refusals == []
+    assert any("no longer in the source: g;" in n for n in made.notes)
+
+
+def test_an_object_that_left_the_program():
+    live = from_image(image(objmap("a.o", fn("f")), objmap("b.o", fn("g"))))
+    made = make_plan(live, {"b.o": None})
+    assert [r.name for r in made.removed] == ["g"] and made.empty
+
+
+def test_new_code_does_not_bind_to_what_no_object_defines_any_more():
+    """A library may define it now."""
+    live = from_image(image(objmap("a.o", fn("f", "1", ["strlcpy"])), objmap("b.o", fn("strlcpy"))))
+    made = plan(live, objmap("a.o", fn("f", "2", ["strlcpy"]), imports=["strlcpy"]), objmap("b.o"))
+    assert "strlcpy" not in made.bindings
+
+
+def test_a_function_that_comes_back_goes_through_its_old_slot():
+    live = from_image(image(objmap("a.o", fn("f", "1", ["g"]), fn("g", "1"))))
+    gone = objmap("a.o", fn("f", "2"))
+    after = apply(live, plan(live, gone), gone)
+    back = plan(after, objmap("a.o", fn("f", "1", ["g"]), fn("g", "9")))
+    assert [(c.name, c.slot) for c in back.changed] == [("f", live.functions["f"].slot), ("g", live.functions["g"].slot)]
+    same = plan(after, objmap("a.o", fn("f", "1", ["g"]), fn("g", "1")))
+    assert [c.name for c in same.changed] == ["f"] and same.bindings["g"].address == live.functions["g"].entry
+
+
+def test_a_variable_that_comes_back_goes_on_with_its_value():
+    live = from_image(image(objmap("a.o", fn("f", "1", ["v~a.o"]), var("v~a.o", "5"))))
+    gone = objmap("a.o", fn("f", "2"))
+    after = apply(live, plan(live, gone), gone)
+    back = plan(after, objmap("a.o", fn("f", "1", ["v~a.o"]), var("v~a.o", "5")))
+    assert back.bindings["v~a.o"].address == live.data["v~a.o"].address and back.new_data == []
+    assert any("v is back" in n for n in back.notes)
+    other = plan(after, objmap("a.o", fn("f", "1", ["v~a.o"]), var("v~a.o", "6")))
+    assert [d.name for d in other.new_data] == ["v~a.o"] and other.refusals == [] and "v~a.o" not in other.bindings
+
+
+def test_constants_change_in_place():
+    old = objmap("a.o", var("k", "1", "rodata", size=40), var("p", "1", "rodata", type="int *const"), fn("g"))
+    live = from_image(image(old))
+    made = plan(live, objmap("a.o", var("k", "2", "rodata", size=40), var("p", "2", "relro", type="int *const", refs=["new"]), fn("g"),
+                             fn("new")))
+    made.check()
+    assert [(u.name, u.address, u.size) for u in made.updates] == [("k", live.data["k"].address, 40), ("p", live.data["p"].address, 4)]
+    assert [a.name for a in made.added] == ["new"] and made.objects == ["a.o"]
+
+
+def test_existing_thread_locals_are_bound_by_offset():
+    live = from_image(image(objmap("a.o", fn("f", "1"), var("t", kind="tbss")), objmap("b.o"),
+                            extra=[ImageSymbol("elsewhere", 24, 8, "TLS", "GLOBAL", "DEFAULT", ".tbss")]))
+    made = plan(live, objmap("a.o", fn("f", "2", ["t", "elsewhere"]), var("t", kind="tbss")))
+    assert {n: (b.kind, b.address) for n, b in made.bindings.items() if n != "f"} == {"t": ("tls", 8), "elsewhere": ("tls", 24)}
+
+
+def test_a_public_function_that_moved_keeps_its_slot():
+    live = from_image(image(objmap("a.o", fn("f", "1"), fn("g", "1"), var("v")), objmap("b.o")))
+    made = plan(live, objmap("a.o"), objmap("b.o", fn("f", "1"), fn("g", "2"), var("v")))
+    made.check()
+    assert [(c.name, c.object, c.slot) for c in made.changed] == [("g", "b.o", live.functions["g"].slot)]
+    assert made.removed == [] and made.new_data == [] and made.bindings["v"].address == live.data["v"].address
+
+
+def test_only_the_definition_that_the_linker_took_counts():
+    weak = {"binding": "weak", "comdat": "f"}
+    a, b = objmap("a.o", fn("f", "1", **weak)), objmap("b.o", fn("f", "1", **weak), fn("g", "1"))
+    live = from_image(image(a, b))
+    assert plan(live, objmap("b.o", fn("f", "2", **weak), fn("g", "1"))).empty
+    assert [c.name for c in plan(live, objmap("a.o", fn("f", "2", **weak))).changed] == ["f"]
+    assert [(c.name, c.object) for c in plan(live, objmap("a.o"), objmap("b.o", fn("f", "2", **weak), fn("g", "1"))).changed] == [("f", "b.o")]
+
+
+def test_an_inline_function_of_an_uninstrumented_part_is_shared():
+    there = [ImageSymbol("inl", 0x500, 8, "FUNC", "WEAK", "DEFAULT", ".text"), ImageSymbol("ivar", 0x600, 8, "OBJECT", "WEAK", "DEFAULT", ".bss")]
+    live = from_image(image(objmap("a.o", fn("f", "1")), extra=there))
+    made = plan(live, objmap("a.o", fn("f", "2", ["inl", "ivar"]), fn("inl", binding="weak", comdat="inl"),
+                             var("ivar", binding="weak", comdat="ivar")))
+    made.check()
+    assert made.added == [] and made.new_data == []
+    assert {n: (b.kind, b.address) for n, b in made.bindings.items() if n != "f"} == {"inl": ("symbol", 0x500), "ivar": ("symbol", 0x600)}
+
+
+def test_a_caller_that_jumps_straight_into_the_body_is_replaced_too():
+    old = objmap("a.o", fn("outer", direct=["middle"]), fn("middle", direct=["inner"]), fn("inner", "1"), fn("other"))
+    new = replace(old, functions=[*old.functions[:2], fn("inner", "2"), old.functions[3]])
+    assert [(c.name, c.why) for c in plan(old, new).changed] == [("inner", "content"), ("middle", "direct"), ("outer", "direct")]
+
+
+def test_functions_that_run_once_get_a_note():
+    init = SpecialEntry(".init_array", 8, "1", ["setup~a.o"])
+    old = objmap("a.o", fn("main", "1"), fn("setup~a.o", "1"), fn("late", "1", section=".text.startup.late"), fn("f", "1"), init)
+    new = objmap("a.o", fn("main", "2"), fn("setup~a.o", "2"), fn("late", "2", section=".text.startup.late"), fn("f", "2"), init)
+    made = plan(old, new)
+    assert made.refusals == [] and len(made.changed) == 4
+    assert [n.split()[0] for n in made.notes if "runs once" in n] == ["main", "setup", "late"]
+
+
+# ---- static locals -----------------------------------------------------------------------------------------------
+
+
+def test_a_static_local_that_takes_an_old_number_is_new():
+    """f's and g's keep their addresses under their new numbers, z's n.0 is new though g's was called that."""
+    old = objmap("a.o", fn("f", "1", ["n.1~a.o"]), fn("g", "1", ["n.0~a.o"]), fn("h", "1"), static("n.0", "a.o"), static("n.1", "a.o"))
+    new = objmap("a.o", fn("f", "1", ["n.2~a.o"]), fn("g", "1", ["n.1~a.o"]), fn("h", "2", ["z"]), fn("z", "1", ["n.0~a.o"]),
+                 static("n.0", "a.o"), static("n.1", "a.o"), static("n.2", "a.o"))
+    live = from_image(image(old))
+    made = plan(live, new)
+    made.check()
+    of_f, of_g = live.data["n.1~a.o"].address, live.data["n.0~a.o"].address
+    assert {n: (b.address, b.was) for n, b in made.bindings.items() if b.kind == "data"} == \
+        {"n.2~a.o": (of_f, "n.1~a.o"), "n.1~a.o": (of_g, "n.0~a.o")}
+    assert [d.name for d in made.new_data] == ["n.0~a.o"] and [a.name for a in made.added] == ["z"]
+    after = apply(live, made, new)
+    assert (after.data["n.2~a.o"].address, after.data["n.1~a.o"].address) == (of_f, of_g)
+    assert after.data["n.0~a.o"].generation == 1 and after.data["n.0~a.o"].address not in (of_f, of_g)
+    again = plan(after, replace(new, functions=[*new.functions[:2], fn("h", "3"), *new.functions[3:]]))
+    assert again.bindings["n.0~a.o"].address == after.data["n.0~a.o"].address
+
+
+def test_renumbering_in_an_object_that_is_not_linked_is_carried_along():
+    """Nothing of it runs anew, but the next generation must know the new numbers."""
+    live = from_image(image(objmap("a.o", fn("f", "1", ["n.0~a.o"]), static("n.0", "a.o"))))
+    first = objmap("a.o", fn("f", "1", ["n.1~a.o"]), fn("idle", "1", ["n.0~a.o"]), static("n.0", "a.o"), static("n.1", "a.o"))
+    made = plan(live, first)
+    assert made.empty and made.maps == ["a.o"]
+    after = apply(live, made, first)
+    assert after.data["n.1~a.o"].address == live.data["n.0~a.o"].address and "n.0~a.o" not in after.data
+    made = plan(after, replace(first, functions=[fn("f", "2", ["n.1~a.o", "idle"]), first.functions[1]]))
+    assert [d.name for d in made.new_data] == ["n.0~a.o"] and made.bindings["n.1~a.o"].address == live.data["n.0~a.o"].address
+
+
+def test_a_renamed_function_s_variable_goes_on_and_people_are_told():
+    old = objmap("a.o", fn("main", "1"), fn("f~a.o", "1", ["n.0~a.o"]), static("n.0", "a.o"))
+    made = plan(old, objmap("a.o", fn("main", "2", ["z~a.o"]), fn("z~a.o", "1", ["n.0~a.o"]), static("n.0", "a.o")))
+    assert made.bindings["n.0~a.o"].kind == "data" and any("goes on with the value" in n for n in made.notes)
+
+
+# ---- refused -----------------------------------------------------------------------------------------------------
+
+V = var("v", "5")
+
+
+@pytest.mark.parametrize("new, code", [
+    (replace(V, size=8), "data-size"), (replace(V, align=16), "data-align"), (replace(V, kind="rodata"), "data-kind"),
+    (replace(V, type="float"), "data-type"), (var("v", "6"), "initialiser"), (var("v", "0", "bss"), "initialiser"),
+    (replace(V, kind="tdata"), "data-kind"),
+])
+def test_changed_variables_are_refused(new, code):
+    made = plan(objmap("a.o", V), objmap("a.o", new))
+    assert refused(made) == [(code, "a.o", "v")] and not made.empty
+    with pytest.raises(Refused, match="a.o: v: .*; .*"):
+        made.check()
+
+
+def test_a_changed_size_of_a_constant_is_refused():
+    old, new = var("k", "1", "rodata"), var("k", "2", "rodata", size=8)
+    assert refused(plan(objmap("a.o", old), objmap("a.o", new))) == [("data-size", "a.o", "k")]
+
+
+@pytest.mark.parametrize("new", [var("t", "2", "tdata"), var("t", "1", "tdata", size=8), var("t", "0", "tbss")])
+def test_changed_thread_locals_are_refused(new):
+    assert refused(plan(objmap("a.o", var("t", "1", "tdata")), objmap("a.o", new))) == [("tls-changed", "a.o", "t")]
+
+
+def test_new_thread_locals_are_refused_where_they_are_used():
+    old, t = objmap("a.o", fn("f", "1")), var("t", kind="tbss")
+    assert refused(plan(old, objmap("a.o", fn("f", "2", ["t"]), t))) == [("tls-new", "a.o", "t")]
+    assert refused(plan(old, objmap("a.o", fn("f", "2"), t))) == []
+
+
+def test_a_changed_layout_is_refused_by_name_with_its_users():
+    live = from_image(image(objmap("a.o", types={"1" * 16: "struct point"}), objmap("b.o", types={"1" * 16: "struct point"})))
+    made = plan(live, *(objmap(o, types={"2" * 16: "struct point"}) for o in ("a.o", "b.o")))
+    assert refused(made) == [("type-layout", "a.o", "struct point")] and "used by a.o, b.o" in str(made.refusals[0])
+
+
+def test_types_that_only_appear_or_disappear_are_fine():
+    assert plan(objmap("a.o", types={"1" * 16: "S"}), objmap("a.o", types={"2" * 16: "T"})).refusals == []
+
+
+def test_a_type_that_moved_and_changed_is_refused_unless_the_old_one_lives_on():
+    a, b, c = (objmap(o, types=t) for o, t in (("a.o", {"1" * 16: "S"}), ("b.o", {}), ("c.o", {"1" * 16: "S"})))
+    news = objmap("a.o", fn("f")), objmap("b.o", types={"2" * 16: "S"})
+    assert refused(plan(from_image(image(a, b)), *news)) == [("type-layout", "b.o", "S")]
+    assert refused(plan(from_image(image(a, b, c)), *news)) == []
+
+
+def test_a_changed_signature_is_refused():
+    old, new = fn("f", "1", signature="int (int)"), fn("f", "2", signature="int (int, char *)")
+    made = plan(objmap("a.o", old), objmap("a.o", new))
+    assert refused(made) == [("signature", "a.o", "f")] and "from int (int) to int (int, char *)" in str(made.refusals[0])
+    assert plan(objmap("a.o", old), objmap("a.o", replace(new, digest=old.digest))).refusals == []
+    assert plan(objmap("a.o", old), objmap("a.o", fn("f", "2"))).refusals == []
+
+
+@pytest.mark.parametrize("section, code", [
+    (".init_array", "constructor"), (".fini_array.00100", "constructor"), (".ctors", "constructor"), ("my_plugins", "linker-array"),
+    (".weird", "special-section"),
+])
+def test_changed_special_sections_are_refused(section, code):
+    old, new = objmap("a.o", SpecialEntry(section, 8, "1")), objmap("a.o", SpecialEntry(section, 8, "2"))
+    assert refused(plan(old, new)) == [(code, "a.o", section)]
+    assert refused(plan(objmap("a.o"), new)) == [(code, "a.o", section)]
+    assert refused(plan(objmap("b.o"), new)) == [(code, "a.o", section)], "also in an object that is new"
+    removed = "constructor-removed" if code == "constructor" else code
+    assert refused(plan(old, objmap("a.o"))) == [(removed, "a.o", section)]
+
+
+def test_known_sections_may_change():
+    old, new = objmap("a.o", SpecialEntry(".note.gnu.property", 8, "1")), objmap("a.o", SpecialEntry(".note.gnu.property", 8, "2"))
+    assert plan(old, new).refusals == []
+    assert make_plan(from_image(image(old)), {"a.o": new}, known_sections=()).refusals != []
+
+
+@pytest.mark.parametrize("name", ["_GLOBAL__sub_I_x~a.o", "_Z41__static_initialization_and_destruction_0ii~a.o", "__cxx_global_var_init~a.o"])
+def test_changed_or_new_dynamic_initialisers_are_refused(name):
+    assert refused(plan(objmap("a.o", fn(name, "1")), objmap("a.o", fn(name, "2")))) == [("dynamic-initialiser", "a.o", name)]
+    new = objmap("a.o", fn("f", "2", [name]), fn(name))
+    assert refused(plan(objmap("a.o", fn("f", "1")), new)) == [("dynamic-initialiser", "a.o", name)]
+
+
+def test_ambiguous_static_locals_are_refused():
+    old = objmap("a.o", fn("f", "1", ["n.0~a.o"]), static("n.0", "a.o"))
+    new = objmap("a.o", fn("f", "2", ["n.1~a.o", "n.0~a.o"]), static("n.0", "a.o"), static("n.1", "a.o"))
+    made = plan(old, new)
+    assert refused(made) == [("static-local", "a.o", "n")] and made.new_data == []
+    assert not {"n.0~a.o", "n.1~a.o"} & made.bindings.keys()
+
+
+def test_a_function_without_stub_in_the_image_is_refused():
+    weak = {"binding": "weak", "comdat": "f"}
+    made = plan(objmap("a.o", fn("f", "1", **weak)), objmap("a.o", fn("f", "2", **weak)), without=["f.hr_slot"])
+    assert refused(made) == [("not-patchable", "a.o", "f")] and made.changed == []
+
+
+def test_a_function_of_an_uninstrumented_part_is_refused():
+    there = [ImageSymbol("f", 0x500, 8, "FUNC", "GLOBAL", "DEFAULT", ".text")]
+    made = plan(objmap("a.o"), objmap("a.o", fn("f")), extra=there)
+    assert refused(made) == [("not-instrumented", "a.o", "f")]
+
+
+def test_an_ifunc_of_the_image_cannot_be_called():
+    there = [ImageSymbol("chosen", 0x500, 8, "IFUNC", "GLOBAL", "DEFAULT", ".text")]
+    made = plan(objmap("a.o", fn("f", "1")), objmap("a.o", fn("f", "2", ["chosen"])), extra=there)
+    assert refused(made) == [("ifunc", "a.o", "chosen")]
+
+
+def test_a_name_that_became_another_kind_of_thing_is_refused():
+    assert refused(plan(objmap("a.o", fn("x")), objmap("a.o", var("x")))) == [("kind", "a.o", "x")]
+    assert refused(plan(objmap("a.o", var("x")), objmap("a.o", fn("x")))) == [("kind", "a.o", "x")]
+
+
+CHANGED = {"functions": [fn("f", "2")]}
+
+
+@pytest.mark.parametrize("fields, code", [
+    ({"compiler": ["GCC: 13.1.0"]}, "compiler"), ({"stubs": "entry"}, "stubs"), ({"machine": "aarch64"}, "stubs"),
+    ({"typed": False, "headers": "2"}, "no-type-information"),
+])
+def test_another_way_of_compiling_is_refused_if_anything_changed(fields, code):
+    old = objmap("a.o", fn("f", "1"), headers="1")
+    assert refused(plan(old, replace(old, **fields, **CHANGED))) == [(code, "a.o", "")]
+    same = plan(old, replace(old, **fields))
+    assert same.refusals == [] and same.empty, "what changed nothing does no harm"
+
+
+def test_without_type_information_an_edit_of_the_source_alone_gets_a_note():
+    old = objmap("a.o", fn("f", "1"), headers="1", typed=False)
+    made = plan(old, replace(old, **CHANGED))
+    assert made.refusals == [] and any("no type information" in n for n in made.notes)
+
+
+def test_all_reasons_are_told_at_once():
+    old = objmap("a.o", V, fn("f", "1", signature="int (int)"), var("t", kind="tbss"), types={"1" * 16: "S"})
+    new = objmap("a.o", replace(V, size=8, type="long"), fn("f", "2", signature="int (void)"), var("t", kind="tbss", size=8),
+                 SpecialEntry(".init_array", 8, "1"), types={"2" * 16: "S"})
+    with pytest.raises(Refused) as caught:
+        plan(old, new).check()
+    codes = sorted(r.code for r in caught.value.refusals)
+    assert codes == ["constructor", "data-size", "data-type", "signature", "tls-changed", "type-layout"]
+    assert str(caught.value).count("\n") == 5
+
+
+def test_every_refusal_has_a_reason_and_advice_in_plain_words():
+    for reason, advice in _REFUSALS.values():
+        assert reason and advice and not reason.endswith(".") and not advice.endswith(".")
+
+
+# ---- properties --------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> list[ObjectMap]:
+    """Versions of one object, each a supported edit of any other: functions with static locals, numbered anew each time."""
+    versions = []
+    for _ in range(draw(st.integers(2, 4))):
+        names = draw(st.lists(st.sampled_from(["f", "g", "h", "z"]), unique=True, min_size=1))
+        functions, data = [], []
+        for number, name in enumerate(reversed(names)):
+            functions.append(fn(name, draw(st.sampled_from("12")), [f"n.{number}~a.o"]))
+            data.append(static(f"n.{number}", "a.o"))
+        main = fn("main", draw(st.sampled_from("123")) + "".join(names), names)
+        versions.append(objmap("a.o", main, *functions, *data))
+    return versions
+
+
+@given(edits())
+def test_a_variable_never_changes_hands_between_functions_that_persist(versions):
+    """Over any chain of generations: while f is in the source, f's n stays at its address, and no other function gets it."""
+    live = from_image(image(versions[0]))
+    owner = {f.name: live.data[f.refs[0]].address for f in versions[0].functions if f.name != "main"}
+    for before, after in zip(versions, versions[1:]):
+        made = plan(live, after)
+        if made.refusals:
+            assert {r.code for r in made.refusals} == {"static-local"}
+            return
+        live = apply(live, made, after)
+        assert plan(live, after).empty
+        persisting = {f.name for f in before.functions} & {f.name for f in after.functions} - {"main"}
+        place = {f.name: live.data[f.refs[0]].address for f in after.functions if f.name != "main" and f.refs[0] in live.data}
+        assert {n: place[n] for n in persisting if n in place} == {n: owner[n] for n in persisting if n in place}
+        assert len(set(place.values())) == len(place)
+        owner = {**{n: owner[n] for n in persisting if n in owner}, **place}
