@@ -23,7 +23,8 @@ class Lua:
     def __init__(self, program: Program, live: bool = True) -> None:
         self.program = program
         self.live = live                                 # whether it takes edits while it runs
-        self.counters: dict[str, tuple[str, int]] = {}   # edit -> (request, answers so far)
+        self.counters: dict[str, Edit] = {}              # the edits with a counter that are in, by name
+        self._calls: dict[str, int] = {}                 # and the calls that each has counted
         self._states = 0
         program.expect(r"^ready\n")
 
@@ -33,6 +34,8 @@ class Lua:
 
     def ask(self, chunk: str) -> str:
         """The driver's answer to one line of Lua."""
+        for name, change in self.counters.items():
+            self._calls[name] += chunk.count(change.counted)
         return self.program.ask(chunk, r"^((?:ok|error)\t.*)\n")[1]
 
     def expect(self, chunk: str, answer: str) -> None:
@@ -53,14 +56,14 @@ class Lua:
     def expect_after(self, change: Edit) -> None:
         """It answers as after the edit, and no longer as before."""
         if change.counter:
-            self.expect(change.counter, "ok\t1")     # a new variable starts with its initialiser
+            self.counters[change.name] = change
+            self._calls[change.name] = 0              # a new variable starts with its initialiser
+            self._expect_counted(change)
         for check in self._checks(change):
             if check.interrupt:
                 self.interrupt(check)
             else:
                 self.expect(check.ask, check.new)
-        if change.counter:
-            self.counters[change.name] = (change.counter, int(self.ask(change.counter).removeprefix("ok\t")))
         if change.retires:
             self.counters.pop(change.retires, None)
 
@@ -77,9 +80,13 @@ class Lua:
         """Everything the script made before the patches is as it must be, and every counter goes on by one."""
         n = self._states = self._states + 1
         self.expect("return state()", f"ok\t{n} {10 * n} {n} {1000 * n} {5 * n} {n} whole {n} 1 alive {_SQUARES}")
-        for name, (request, count) in self.counters.items():
-            self.expect(request, f"ok\t{count + 1}")
-            self.counters[name] = (request, count + 1)
+        for change in self.counters.values():
+            self._expect_counted(change)
+
+    def _expect_counted(self, change: Edit) -> None:
+        answer = self.ask(change.counter)
+        if answer != f"ok\t{self._calls[change.name]}":
+            raise LiveError(f"{change.counter}: {answer!r} after {self._calls[change.name]} calls")
 
     def end(self) -> None:
         """Close its input; it says goodbye and exits with 0."""

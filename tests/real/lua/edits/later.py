@@ -40,7 +40,7 @@ LATER = [
                       "  if (posi > pose) { lua_pushinteger(L, ++calls); return 1; }")),
          (Check("return select('#', utf8.codepoint('abc', 2, 1)), utf8.codepoint('abc', 2)", "ok\t0, 98",
                 "ok\t1, 98"),),
-         ("codepoint",), counter="return utf8.codepoint('abc', 2, 1)"),
+         ("codepoint",), counter="return utf8.codepoint('abc', 2, 1)", counted="utf8.codepoint('abc', 2, 1)"),
     Edit("digits", "removed function",
          (Replacement("lstrlib.c",
                       "static const char *get2digits (const char *s) {\n  if (isdigit(uchar(*s))) {\n    s++;\n"

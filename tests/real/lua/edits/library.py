@@ -16,7 +16,7 @@ LIBRARY = [
                       "  luaL_checkany(L, 1);\n  luaL_tolstring(L, 1, NULL);\n"
                       "  lua_pushinteger(L, ++tostring_calls);\n  return 2;\n"),),
          (Check("return select('#', saved.tostring(1))", "ok\t1", "ok\t2"),),
-         ("luaB_tostring",), counter="return (select(2, saved.tostring(true)))"),
+         ("luaB_tostring",), counter="return (select(2, saved.tostring(true)))", counted="saved.tostring("),
     Edit("cube", "new function, whose address goes into the Lua state",
          (Replacement("lmathlib.c", "static int math_sqrt (lua_State *L) {\n",
                       "static int math_cube (lua_State *L) {\n"
@@ -53,7 +53,7 @@ LIBRARY = [
                       "  lua_pushinteger(L, n);\n  lua_pushinteger(L, ++calls);\n  return 2;\n}\n\n\n"
                       "/*\n** codepoint")),
          (Check("return (saved.utf8len('äöü')), select('#', saved.utf8len(''))", "ok\t3, 1", "ok\t3, 2"),),
-         ("utflen",), counter="return (select(2, saved.utf8len('')))"),
+         ("utflen",), counter="return (select(2, saved.utf8len('')))", counted="saved.utf8len("),
     Edit("closed-file", "function held by the metatable of a live userdata",
          (Replacement("liolib.c", '"file (closed)"', '"file (no longer open)"'),),
          (Check("return saved.closed", "ok\tfile (closed)", "ok\tfile (no longer open)"),),

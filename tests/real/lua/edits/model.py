@@ -29,14 +29,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit. `counter` is a request whose answer, once the edit is in, is one more each time it is made, from 1."""
+    """One edit. `counter`, where it brings a counting variable, is a request whose answer is the number of calls since,
+    itself included; `counted` is the text of such a call, by which calls in other requests are found.
+    """
     name: str
     what: str                               # which kind of edit it is, for people
     replacements: tuple[Replacement, ...]
     checks: tuple[Check, ...]
     functions: tuple[str, ...] = ()         # functions that must be among those reported as changed
-    counter: str | None = None
-    retires: str | None = None              # name of the edit whose counter ends with this one
+    counter: str = ""
+    counted: str = ""
+    retires: str = ""                       # name of the edit whose counter ends with this one
 
     @property
     def files(self) -> list[str]:
