@@ -62,16 +62,16 @@ _HR_IMAGE_HEAD, _HR_IMAGE_ARENA, _DISTANCE = struct.Struct("<II"), 24, struct.St
 _POINTER = struct.Struct("<Q")
 
 
-def read_image(path: Path | str) -> ImageFacts:
-    """What the tool needs to know of a linked image.
+def read_image(path: Path | str, called: Path | str | None = None) -> ImageFacts:
+    """What the tool needs to know of a linked image; messages speak of the file as `called`.
 
     Raises Damaged if the file is no sound ELF image, Refused with advice if it is one that cannot be patched (no
     symbol table, no build-id, not instrumented), and OSError.
     """
     data = Path(path).read_bytes()
-    image = _parse(data, str(path))
+    image = _parse(data, str(called or path))
     if image.type not in (elf.ET_EXEC, elf.ET_DYN):
-        raise Refused([Refusal("not-linked", str(path), "", "is not a linked program or shared library",
+        raise Refused([Refusal("not-linked", image.where, "", "is not a linked program or shared library",
                                "link it first")])
     build_id = _build_id(image)
     sections = {s.name: s for s in image.sections}
@@ -87,9 +87,9 @@ def read_image(path: Path | str) -> ImageFacts:
         runpath=[p for tag, v in dynamic if tag in (_DT_RPATH, _DT_RUNPATH) for p in _text(image, strings, v).split(":")])
 
 
-def read_build_id(path: Path | str) -> str:
+def read_build_id(path: Path | str, called: Path | str | None = None) -> str:
     """The build-id of any ELF file, hexadecimal; "" if it has none. Raises Damaged, OSError."""
-    return _build_id(_parse(Path(path).read_bytes(), str(path)))
+    return _build_id(_parse(Path(path).read_bytes(), str(called or path)))
 
 
 def _parse(data: bytes, where: str) -> Elf:
@@ -303,7 +303,7 @@ class Store:
         try:
             copy = temporary / "image"
             _copy(Path(path), copy)
-            build_id = read_build_id(copy)
+            build_id = read_build_id(copy, path)
             if build_id and self.lookup(build_id) is not None:
                 self._check_same(build_id, copy, path)
             else:
@@ -316,12 +316,7 @@ class Store:
     def _file(self, temporary: Path, path: Path | str, program: str) -> None:
         """Complete the directory, then let it appear under its name in one step."""
         copy = temporary / "image"
-        try:
-            facts = read_image(copy)
-        except Damaged as e:
-            raise Damaged(path, e.where, e.why) from e
-        except Refused as e:
-            raise Refused(Refusal(r.code, str(path), r.name, r.reason, r.advice) for r in e.refusals) from e
+        facts = read_image(copy, path)
         facts.path = str(self._image(facts.build_id))
         _write_json(temporary / "facts.json", {"index": INDEX, "facts": facts.to_json()})
         _write_json(temporary / "origin.json", {"program": program, "size": copy.stat().st_size})
@@ -343,7 +338,7 @@ class Store:
             return
         if not _parse(copy.read_bytes(), str(path)).symbols:
             return
-        mine, theirs = read_image(copy).to_json(), self.load(build_id).to_json()
+        mine, theirs = read_image(copy, path).to_json(), self.load(build_id).to_json()
         if {**mine, "path": ""} != {**theirs, "path": ""}:
             raise Refused([Refusal("build-id-reused", str(path), "", f"another image was filed under build-id {build_id}",
                                    "let the linker compute build-ids: -Wl,--build-id=sha1")])

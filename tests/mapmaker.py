@@ -7,6 +7,7 @@
 
 Digests are any text, padded to the length of real ones. Addresses in an image are given out in order.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -46,12 +47,18 @@ def static(symbol: str, obj: str, **fields: Any) -> DataEntry:
 def objmap(obj: str, *entries: FunctionEntry | DataEntry | SpecialEntry, **fields: Any) -> ObjectMap:
     fields.setdefault("typed", True)
     fields.setdefault("compiler", ["GCC: 12.2.0"])
-    return ObjectMap(obj, functions=[e for e in entries if isinstance(e, FunctionEntry)],
-                     data=[e for e in entries if isinstance(e, DataEntry)],
-                     special=[e for e in entries if isinstance(e, SpecialEntry)], **fields)
+    return ObjectMap(
+        obj,
+        functions=[e for e in entries if isinstance(e, FunctionEntry)],
+        data=[e for e in entries if isinstance(e, DataEntry)],
+        special=[e for e in entries if isinstance(e, SpecialEntry)],
+        **fields,
+    )
 
 
-def image(*maps: ObjectMap, extra: Iterable[ImageSymbol] = (), without: Iterable[str] = (), **fields: Any) -> ImageFacts:
+def image(
+    *maps: ObjectMap, extra: Iterable[ImageSymbol] = (), without: Iterable[str] = (), **fields: Any
+) -> ImageFacts:
     """An image that was linked from `maps`. Symbols called `without` were left out by the linker."""
     found: dict[str, list[Definition]] = {}
     for m in maps:
@@ -59,15 +66,23 @@ def image(*maps: ObjectMap, extra: Iterable[ImageSymbol] = (), without: Iterable
             found.setdefault(entry.name, []).append(Definition(m.object, entry))
     symbols: list[ImageSymbol] = []
     slots: dict[int, int] = {}
-    for number, (name, definitions) in enumerate(found.items()):
+    for number, definitions in enumerate(found.values()):
         definition = prevailing(definitions)
         assert definition is not None
         symbols += _symbols(definition.entry, number, slots)
     symbols = [s for s in symbols if s.name not in set(without)] + list(extra)
     fields.setdefault("build_id", BUILD_ID)
     fields.setdefault("kind", "pie")
-    return ImageFacts(path="build/prog", machine=62, maps=list(maps), symbols=symbols, slots=slots, arena=ARENA,
-                      tls=TlsSegment(0x3000, 64, 16), **fields)
+    return ImageFacts(
+        path="build/prog",
+        machine=62,
+        maps=list(maps),
+        symbols=symbols,
+        slots=slots,
+        arena=ARENA,
+        tls=TlsSegment(0x3000, 64, 16),
+        **fields,
+    )
 
 
 def _symbols(entry: FunctionEntry | DataEntry, number: int, slots: dict[int, int]) -> list[ImageSymbol]:
@@ -80,6 +95,8 @@ def _symbols(entry: FunctionEntry | DataEntry, number: int, slots: dict[int, int
     stub, slot, body = 0x1000 + number * 64, 0x6000 + number * 8, 0x2000 + number * 64
     slots[slot] = body
     code = (entry.symbol, ("LOCAL", "DEFAULT")) if entry.binding == "local" else (entry.name + ".hr_body", hidden)
-    return [ImageSymbol(entry.name, stub, 11, "FUNC", *shown, ".text"),
-            ImageSymbol(entry.name + ".hr_slot", slot, 8, "OBJECT", *hidden, ".data.rel.ro"),
-            ImageSymbol(code[0], body, entry.size, "FUNC", *code[1], ".text")]
+    return [
+        ImageSymbol(entry.name, stub, 11, "FUNC", *shown, ".text"),
+        ImageSymbol(entry.name + ".hr_slot", slot, 8, "OBJECT", *hidden, ".data.rel.ro"),
+        ImageSymbol(code[0], body, entry.size, "FUNC", *code[1], ".text"),
+    ]

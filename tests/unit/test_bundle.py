@@ -1,4 +1,5 @@
 """bundle.py and schema/: what is written is read back; anything else is Damaged."""
+
 from __future__ import annotations
 
 import copy
@@ -25,19 +26,38 @@ MAPS = [objmap("a.o", fn("f", "2"), fn("g"), var("v"), var("k", kind="rodata")),
 
 def entry(**fields: Any) -> dict[str, Any]:
     return {
-        "build_id": "ab" * 20, "kind": "pie", "generation": 1, "parent": NO_ID, "arena": [0x10000, 0x12000],
-        "changed": [{"name": "f", "object": "a.o", "slot": 0x6000, "old_body": 0x2000, "old_size": 16, "body": 0x10000, "size": 32}],
+        "build_id": "ab" * 20,
+        "kind": "pie",
+        "generation": 1,
+        "parent": NO_ID,
+        "arena": [0x10000, 0x12000],
+        "changed": [
+            {
+                "name": "f",
+                "object": "a.o",
+                "slot": 0x6000,
+                "old_body": 0x2000,
+                "old_size": 16,
+                "body": 0x10000,
+                "size": 32,
+            }
+        ],
         "added": [{"name": "g", "object": "a.o", "entry": 0x10040, "slot": 0x11000, "body": 0x10080, "size": 16}],
         "removed": [{"name": "h", "object": "a.o"}],
-        "data": {"added": [{"name": "v", "object": "a.o", "address": 0x11800, "size": 4, "extent": 64}],
-                 "updated": [{"name": "k", "address": 0x9000, "size": 4}],
-                 "bound": [{"name": "n.1~a.o", "address": 0x8000, "extent": 8, "was": "n.0~a.o"}]},
-        "notes": ["f is über"], **fields,
+        "data": {
+            "added": [{"name": "v", "object": "a.o", "address": 0x11800, "size": 4, "extent": 64}],
+            "updated": [{"name": "k", "address": 0x9000, "size": 4}],
+            "bound": [{"name": "n.1~a.o", "address": 0x8000, "extent": 8, "was": "n.0~a.o"}],
+        },
+        "notes": ["f is über"],
+        **fields,
     }
 
 
 def make(*patches: ImagePatch, created: str = "2026-11-22T10:00:00Z") -> Bundle:
-    return bundle.build("build/game", patches or [ImagePatch(entry(), b"\x7fELF payload", MAPS)], created=created, tool="0.1.0")
+    return bundle.build(
+        "build/game", patches or [ImagePatch(entry(), b"\x7fELF payload", MAPS)], created=created, tool="0.1.0"
+    )
 
 
 GOOD = make()
@@ -93,8 +113,13 @@ def test_the_name_of_the_file():
 def test_the_id_covers_image_place_and_maps():
     base = generation_id("ab", 1, NO_ID, MAPS)
     assert generation_id("ab" * 20, 1, NO_ID, MAPS) == GOOD.manifest["images"][0]["id"] and len(base) == 64
-    others = {generation_id("ac", 1, NO_ID, MAPS), generation_id("ab", 2, NO_ID, MAPS), generation_id("ab", 1, "1" * 64, MAPS),
-              generation_id("ab", 1, NO_ID, MAPS[:1]), generation_id("ab", 1, NO_ID, [objmap("a.o", fn("f", "3")), MAPS[1]])}
+    others = {
+        generation_id("ac", 1, NO_ID, MAPS),
+        generation_id("ab", 2, NO_ID, MAPS),
+        generation_id("ab", 1, "1" * 64, MAPS),
+        generation_id("ab", 1, NO_ID, MAPS[:1]),
+        generation_id("ab", 1, NO_ID, [objmap("a.o", fn("f", "3")), MAPS[1]]),
+    }
     assert len(others | {base}) == 6
     assert generation_id("ab", 1, NO_ID, MAPS[::-1]) == base
 
@@ -135,12 +160,20 @@ def test_truncated_anywhere():
         rejected(BYTES[:size], "some.hotpatch")
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda m: m[:-1], "holds"), (lambda m: m + [("extra", b"")], "holds"), (lambda m: m + [m[-1]], "holds"),
-    (lambda m: m[::-1], "holds"), (lambda m: [], "holds nothing"), (lambda m: m[:1], "holds"),
-    (lambda m: [m[0], ("../payload-0.so", m[1][1]), m[2]], "holds"), (lambda m: [m[0], ("/payload-0.so", m[1][1]), m[2]], "holds"),
-    (lambda m: [m[0], m[1], m[1]], "holds"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda m: m[:-1], "holds"),
+        (lambda m: m + [("extra", b"")], "holds"),
+        (lambda m: m + [m[-1]], "holds"),
+        (lambda m: m[::-1], "holds"),
+        (lambda m: [], "holds nothing"),
+        (lambda m: m[:1], "holds"),
+        (lambda m: [m[0], ("../payload-0.so", m[1][1]), m[2]], "holds"),
+        (lambda m: [m[0], ("/payload-0.so", m[1][1]), m[2]], "holds"),
+        (lambda m: [m[0], m[1], m[1]], "holds"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_only_the_expected_members(change, said):
     rejected(archive(change(list(members().items()))), said)
@@ -150,7 +183,10 @@ def test_a_symbolic_link_as_a_member():
     link = zipfile.ZipInfo("payload-0.so")
     link.create_system, link.external_attr = 3, 0o120777 << 16
     m = members()
-    rejected(archive([("manifest.json", m["manifest.json"]), (link, b"/etc/passwd"), ("maps-0.json", m["maps-0.json"])]), "plain file")
+    rejected(
+        archive([("manifest.json", m["manifest.json"]), (link, b"/etc/passwd"), ("maps-0.json", m["maps-0.json"])]),
+        "plain file",
+    )
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -161,7 +197,10 @@ def test_other_ways_of_packing(method):
 def test_a_bomb_is_not_unpacked(monkeypatch):
     monkeypatch.setattr(bundle, "_MAX_PAYLOAD", 1 << 20)
     m = members()
-    bomb = archive([*list(m.items())[:1], ("payload-0.so", bytes(4 << 20)), ("maps-0.json", m["maps-0.json"])], zipfile.ZIP_DEFLATED)
+    bomb = archive(
+        [*list(m.items())[:1], ("payload-0.so", bytes(4 << 20)), ("maps-0.json", m["maps-0.json"])],
+        zipfile.ZIP_DEFLATED,
+    )
     assert len(bomb) < 64 << 10
     rejected(bomb, "at most 1048576 are read")
 
@@ -169,9 +208,13 @@ def test_a_bomb_is_not_unpacked(monkeypatch):
 def test_a_bomb_that_lies_about_its_size():
     """The central directory says 16 bytes; what unpacks to more must not be believed."""
     m = members()
-    data = bytearray(archive([*list(m.items())[:1], ("payload-0.so", bytes(1 << 20)), ("maps-0.json", m["maps-0.json"])],
-                             zipfile.ZIP_DEFLATED))
-    at = data.index(b"PK\1\2", data.index(b"PK\1\2") + 4)       # the second entry
+    data = bytearray(
+        archive(
+            [*list(m.items())[:1], ("payload-0.so", bytes(1 << 20)), ("maps-0.json", m["maps-0.json"])],
+            zipfile.ZIP_DEFLATED,
+        )
+    )
+    at = data.index(b"PK\1\2", data.index(b"PK\1\2") + 4)  # the second entry
     struct.pack_into("<I", data, at + 24, 16)
     rejected(bytes(data), "some.hotpatch")
 
@@ -183,7 +226,9 @@ def test_payload_and_maps_must_have_their_hashes():
     m = members()
     rejected(archive(list({**m, "payload-0.so": b"\x7fELF pAyload"}.items())), "sha256")
     rejected(archive(list({**m, "payload-0.so": b""}.items())), "size or sha256")
-    rejected(archive(list({**m, "maps-0.json": m["maps-0.json"].replace(b'"f"', b'"e"')}.items())), "maps-0.json.*sha256")
+    rejected(
+        archive(list({**m, "maps-0.json": m["maps-0.json"].replace(b'"f"', b'"e"')}.items())), "maps-0.json.*sha256"
+    )
 
 
 def with_manifest(change: Any) -> bytes:
@@ -198,54 +243,97 @@ def image(manifest: dict[str, Any]) -> dict[str, Any]:
     return first
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda m: m.update(format=2), "format 2; this version reads format 1"),
-    (lambda m: m.update(format=True), "format"), (lambda m: m.pop("format"), "required"),
-    (lambda m: m.update(extra=1), "additionalProperties"), (lambda m: m.update(created="yesterday"), "created"),
-    (lambda m: m.update(created="2026-11-22T10:00:00Z\n"), "created"), (lambda m: m.update(images=[]), "images"),
-    (lambda m: m.update(images=m["images"] * 2), "holds 1|speaks of 2"), (lambda m: m.update(tool=""), "tool"),
-    (lambda m: image(m).update(build_id="xyz"), "build_id"), (lambda m: image(m).update(build_id=""), "build_id"),
-    (lambda m: image(m).update(kind="core"), "kind"), (lambda m: image(m).update(generation=0), "generation"),
-    (lambda m: image(m).update(generation=1.5), "generation"), (lambda m: image(m).update(generation=True), "generation"),
-    (lambda m: image(m).update(id=NO_ID), "its id does not belong"), (lambda m: image(m).update(generation=2), "cannot follow"),
-    (lambda m: image(m).update(parent="1" * 64), "cannot follow"), (lambda m: image(m).update(build_id="cd"), "its id"),
-    (lambda m: image(m).update(arena=[0x10000]), "arena"), (lambda m: image(m).update(arena=[0x10001, 0x12000]), "no range of pages"),
-    (lambda m: image(m).update(arena=[0x12000, 0x10000]), "no range of pages"),
-    (lambda m: image(m).update(arena=[0x11000, 0x12000]), "f at 0x10000, 32 bytes, lies outside"),
-    (lambda m: image(m)["added"][0].update(slot=8), "g at 0x8"), (lambda m: image(m)["changed"][0].update(size=1 << 63), "outside"),
-    (lambda m: image(m)["changed"][0].update(body=-1), "minimum"), (lambda m: image(m)["changed"][0].update(slot=1 << 64), "maximum"),
-    (lambda m: image(m)["changed"][0].update(name="ghost"), "ghost of a.o is in none of its maps"),
-    (lambda m: image(m)["changed"][0].update(object="b.o"), "f of b.o is in none"),
-    (lambda m: image(m)["changed"].append(image(m)["changed"][0]), "a name occurs twice"),
-    (lambda m: image(m)["data"]["updated"][0].update(name="ghost"), "ghost is in none"),
-    (lambda m: image(m)["data"]["bound"].append(image(m)["data"]["bound"][0]), "a name occurs twice"),
-    (lambda m: image(m)["data"].pop("bound"), "required"), (lambda m: image(m)["payload"].update(file="../../x"), "file"),
-    (lambda m: image(m)["payload"].update(file="payload-1.so"), "payload-1.so, which the archive does not hold"),
-    (lambda m: image(m)["payload"].update(size=3), "size or sha256"), (lambda m: image(m).update(notes=[1]), "notes"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda m: m.update(format=2), "format 2; this version reads format 1"),
+        (lambda m: m.update(format=True), "format"),
+        (lambda m: m.pop("format"), "required"),
+        (lambda m: m.update(extra=1), "additionalProperties"),
+        (lambda m: m.update(created="yesterday"), "created"),
+        (lambda m: m.update(created="2026-11-22T10:00:00Z\n"), "created"),
+        (lambda m: m.update(images=[]), "images"),
+        (lambda m: m.update(images=m["images"] * 2), "holds 1|speaks of 2"),
+        (lambda m: m.update(tool=""), "tool"),
+        (lambda m: image(m).update(build_id="xyz"), "build_id"),
+        (lambda m: image(m).update(build_id=""), "build_id"),
+        (lambda m: image(m).update(kind="core"), "kind"),
+        (lambda m: image(m).update(generation=0), "generation"),
+        (lambda m: image(m).update(generation=1.5), "generation"),
+        (lambda m: image(m).update(generation=True), "generation"),
+        (lambda m: image(m).update(id=NO_ID), "its id does not belong"),
+        (lambda m: image(m).update(generation=2), "cannot follow"),
+        (lambda m: image(m).update(parent="1" * 64), "cannot follow"),
+        (lambda m: image(m).update(build_id="cd"), "its id"),
+        (lambda m: image(m).update(arena=[0x10000]), "arena"),
+        (lambda m: image(m).update(arena=[0x10001, 0x12000]), "no range of pages"),
+        (lambda m: image(m).update(arena=[0x12000, 0x10000]), "no range of pages"),
+        (lambda m: image(m).update(arena=[0x11000, 0x12000]), "f at 0x10000, 32 bytes, lies outside"),
+        (lambda m: image(m)["added"][0].update(slot=8), "g at 0x8"),
+        (lambda m: image(m)["changed"][0].update(size=1 << 63), "outside"),
+        (lambda m: image(m)["changed"][0].update(body=-1), "minimum"),
+        (lambda m: image(m)["changed"][0].update(slot=1 << 64), "maximum"),
+        (lambda m: image(m)["changed"][0].update(name="ghost"), "ghost of a.o is in none of its maps"),
+        (lambda m: image(m)["changed"][0].update(object="b.o"), "f of b.o is in none"),
+        (lambda m: image(m)["changed"].append(image(m)["changed"][0]), "a name occurs twice"),
+        (lambda m: image(m)["data"]["updated"][0].update(name="ghost"), "ghost is in none"),
+        (lambda m: image(m)["data"]["bound"].append(image(m)["data"]["bound"][0]), "a name occurs twice"),
+        (lambda m: image(m)["data"].pop("bound"), "required"),
+        (lambda m: image(m)["payload"].update(file="../../x"), "file"),
+        (lambda m: image(m)["payload"].update(file="payload-1.so"), "payload-1.so, which the archive does not hold"),
+        (lambda m: image(m)["payload"].update(size=3), "size or sha256"),
+        (lambda m: image(m).update(notes=[1]), "notes"),
+    ],
+)
 def test_a_manifest_that_does_not_hold_together(change, said):
     rejected(with_manifest(change), said)
 
 
-@pytest.mark.parametrize("text, said", [
-    (b"", "some.hotpatch"), (b"[1, 2", "some.hotpatch"), (b"\xff\xfe{}", "some.hotpatch"), (b"null", "object"), (b"NaN", "NaN"),
-    (b'{"format": 1, "format": 1}', "twice"), (b"[" * 100000, "some.hotpatch"), (b'{"format": ' + b"9" * 5000 + b"}", "some.hotpatch"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (b"", "some.hotpatch"),
+        (b"[1, 2", "some.hotpatch"),
+        (b"\xff\xfe{}", "some.hotpatch"),
+        (b"null", "object"),
+        (b"NaN", "NaN"),
+        (b'{"format": 1, "format": 1}', "twice"),
+        (b"[" * 100000, "some.hotpatch"),
+        (b'{"format": ' + b"9" * 5000 + b"}", "some.hotpatch"),
+    ],
+)
 def test_a_manifest_that_is_no_json(text, said):
     rejected(archive(list({**members(), "manifest.json": text}.items())), said)
 
 
-@pytest.mark.parametrize("change", [
-    lambda m: 5, lambda m: [5], lambda m: [{"format": 99}], lambda m: [{**m[0], "object": ["a.o"]}], lambda m: [{**m[0], "types": {"a": 1}}],
-    lambda m: [{**m[0], "functions": [{**m[0]["functions"][0], "refs": 7}]}], lambda m: [{**m[0], "surplus": 1}], lambda m: [m[0], m[0]],
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: 5,
+        lambda m: [5],
+        lambda m: [{"format": 99}],
+        lambda m: [{**m[0], "object": ["a.o"]}],
+        lambda m: [{**m[0], "types": {"a": 1}}],
+        lambda m: [{**m[0], "functions": [{**m[0]["functions"][0], "refs": 7}]}],
+        lambda m: [{**m[0], "surplus": 1}],
+        lambda m: [m[0], m[0]],
+    ],
+)
 def test_maps_of_the_wrong_kind(change):
     m = members()
     maps = json.dumps(change(json.loads(m["maps-0.json"]))).encode()
     manifest = json.loads(m["manifest.json"])
     image(manifest)["maps"]["sha256"] = bundle._sha256(maps)
-    rejected(archive([("manifest.json", json.dumps(manifest).encode()), ("payload-0.so", m["payload-0.so"]), ("maps-0.json", maps)]),
-             "some.hotpatch")
+    rejected(
+        archive(
+            [
+                ("manifest.json", json.dumps(manifest).encode()),
+                ("payload-0.so", m["payload-0.so"]),
+                ("maps-0.json", maps),
+            ]
+        ),
+        "some.hotpatch",
+    )
 
 
 # ---- properties --------------------------------------------------------------------------------------------------
@@ -263,7 +351,7 @@ def survives(data: bytes) -> None:
 @settings(max_examples=400)
 @given(st.integers(0, len(BYTES) - 1), st.integers(0, 255))
 def test_no_changed_byte_makes_another_bundle(at, value):
-    survives(BYTES[:at] + bytes([value]) + BYTES[at + 1:])
+    survives(BYTES[:at] + bytes([value]) + BYTES[at + 1 :])
 
 
 @settings(max_examples=200)
@@ -279,12 +367,17 @@ def test_noise_is_damage(noise):
     survives(b"PK\3\4" + noise)
 
 
-_json = st.recursive(st.none() | st.booleans() | st.integers(-5, 1 << 65) | st.floats(allow_nan=False) | st.text(max_size=5),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 1 << 65) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
     return [at, *(p for key, value in inner for p in places(value, (*at, key)))]
 
 

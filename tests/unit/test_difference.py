@@ -1,4 +1,5 @@
 """difference.py: what changed between object maps, by name."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -28,9 +29,16 @@ def test_a_new_object_is_all_added_and_a_removed_one_all_removed():
     assert (compare(m, None).removed, compare(m, None).data_removed) == (["f"], ["v"])
 
 
-@pytest.mark.parametrize("field, value, what", [
-    ("size", 8, "size"), ("align", 16, "align"), ("kind", "rodata", "kind"), ("type", "long", "type"), ("digest", "f" * 32, "content"),
-])
+@pytest.mark.parametrize(
+    "field, value, what",
+    [
+        ("size", 8, "size"),
+        ("align", 16, "align"),
+        ("kind", "rodata", "kind"),
+        ("type", "long", "type"),
+        ("digest", "f" * 32, "content"),
+    ],
+)
 def test_each_aspect_of_data_is_seen(field, value, what):
     old = var("v")
     found = compare(objmap("a.o", old), objmap("a.o", replace(old, **{field: value})))
@@ -63,7 +71,11 @@ def test_special_sections():
     old = objmap("a.o", SpecialEntry(".init_array", 8, "a"), SpecialEntry("set", 8, "x"), SpecialEntry("gone", 8, "x"))
     new = objmap("a.o", SpecialEntry(".init_array", 8, "b"), SpecialEntry("set", 8, "x"), SpecialEntry("come", 8, "x"))
     found = compare(old, new)
-    assert [(s.section, s.what) for s in found.special] == [(".init_array", "changed"), ("come", "added"), ("gone", "removed")]
+    assert [(s.section, s.what) for s in found.special] == [
+        (".init_array", "changed"),
+        ("come", "added"),
+        ("gone", "removed"),
+    ]
 
 
 # ---- several objects ---------------------------------------------------------------------------------------------
@@ -117,7 +129,12 @@ def test_a_type_that_moves_and_changes_is_found_and_two_of_one_name_are_not():
 def test_summary_has_the_names_of_the_source_and_tells_equal_ones_apart():
     old = [objmap("a.o", fn("f~a.o", "1"), fn("h~a.o", "1")), objmap("b.o", fn("f~b.o", "1"))]
     new = [objmap("a.o", fn("f~a.o", "2"), fn("h~a.o", "2"), var("v")), objmap("b.o", fn("f~b.o", "2"))]
-    assert summary(compare_objects(old, new)) == {"changed": ["f~a.o", "f~b.o", "h"], "added": [], "removed": [], "data": ["v"]}
+    assert summary(compare_objects(old, new)) == {
+        "changed": ["f~a.o", "f~b.o", "h"],
+        "added": [],
+        "removed": [],
+        "data": ["v"],
+    }
     assert summary(compare_objects(old, old)) == {"changed": [], "added": [], "removed": [], "data": []}
 
 
@@ -229,7 +246,9 @@ def test_one_more_of_another_type_is_new():
 def test_another_type_or_size_is_a_change_of_the_same_variable():
     old = objmap("a.o", uses("f", "1", 0), *statics(0))
     new = objmap("a.o", uses("f", "2", 0), *statics(0, size=8, type="long"))
-    assert [(c.name, c.was, c.what) for c in compare(old, new).data_changed] == [("n.0~a.o", "n.0~a.o", ("size", "type"))]
+    assert [(c.name, c.was, c.what) for c in compare(old, new).data_changed] == [
+        ("n.0~a.o", "n.0~a.o", ("size", "type"))
+    ]
 
 
 def test_another_initial_value_keeps_the_identity():
@@ -253,10 +272,16 @@ def test_unchanged_functions_that_disagree_make_it_ambiguous():
 
 def test_use_through_other_data_counts():
     """`static int n; static int *const p = &n;` in f and in g: only p is used directly."""
+
     def pointer(k: int, to: int) -> DataEntry:
         return static(f"p.{k}", "a.o", kind="relro", type="int *const", refs=[f"n.{to}~a.o"])
-    old = objmap("a.o", uses("f", "1", 0, base="p"), uses("g", "1", 1, base="p"), *statics(0, 1), pointer(0, 0), pointer(1, 1))
-    new = objmap("a.o", uses("f", "2", 1, base="p"), uses("g", "2", 0, base="p"), *statics(0, 1), pointer(1, 1), pointer(0, 0))
+
+    old = objmap(
+        "a.o", uses("f", "1", 0, base="p"), uses("g", "1", 1, base="p"), *statics(0, 1), pointer(0, 0), pointer(1, 1)
+    )
+    new = objmap(
+        "a.o", uses("f", "2", 1, base="p"), uses("g", "2", 0, base="p"), *statics(0, 1), pointer(1, 1), pointer(0, 0)
+    )
     assert pairs(old, new) == {"n.1": "n.0", "n.0": "n.1", "p.1": "p.0", "p.0": "p.1"}
 
 
@@ -281,11 +306,16 @@ def maps(draw: st.DrawFn) -> ObjectMap:
     """Objects with a few functions and variables, static locals shared in any way among them."""
     numbers = draw(_numbers)
     functions = draw(st.lists(st.sampled_from("fghk"), unique=True))
-    entries: list[FunctionEntry | DataEntry] = [static(f"n.{k}", "a.o", size=draw(st.sampled_from([4, 8]))) for k in numbers]
+    entries: list[FunctionEntry | DataEntry] = [
+        static(f"n.{k}", "a.o", size=draw(st.sampled_from([4, 8]))) for k in numbers
+    ]
     for name in functions:
         used = draw(st.lists(st.sampled_from(numbers), unique=True)) if numbers else []
         entries.append(fn(name, draw(st.sampled_from("12")), [f"n.{k}~a.o" for k in used]))
-    entries += [var(v, draw(st.sampled_from("12")), draw(st.sampled_from(["data", "rodata"]))) for v in draw(st.sets(st.sampled_from("vw")))]
+    entries += [
+        var(v, draw(st.sampled_from("12")), draw(st.sampled_from(["data", "rodata"])))
+        for v in draw(st.sets(st.sampled_from("vw")))
+    ]
     types = draw(st.dictionaries(st.sampled_from(["1" * 16, "2" * 16]), st.sampled_from("ST")))
     return objmap("a.o", *entries, types=types)
 

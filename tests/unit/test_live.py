@@ -1,4 +1,5 @@
 """live.py: what lives where, after an image was loaded and generations were applied."""
+
 from __future__ import annotations
 
 import json
@@ -9,14 +10,30 @@ import pytest
 from mapmaker import ARENA, BUILD_ID, digest, fn, image, objmap, static, var
 
 from hotreload_tool.errors import Damaged, NotForImage
-from hotreload_tool.live import NO_ID, ImageFacts, ImageSymbol, LiveState, apply_generation, apply_generations, from_image
+from hotreload_tool.live import (
+    NO_ID,
+    ImageFacts,
+    ImageSymbol,
+    LiveState,
+    apply_generation,
+    apply_generations,
+    from_image,
+)
 from hotreload_tool.objectmap import ObjectMap
 
 
 def manifest(live: LiveState, **fields: Any) -> dict[str, Any]:
     generation = live.generation + 1
-    entry = {"build_id": live.build_id, "generation": generation, "id": f"{generation:064x}", "parent": live.id,
-             "arena": [live.arena_used_end, live.arena_used_end + 0x1000], "changed": [], "added": [], "removed": []}
+    entry = {
+        "build_id": live.build_id,
+        "generation": generation,
+        "id": f"{generation:064x}",
+        "parent": live.id,
+        "arena": [live.arena_used_end, live.arena_used_end + 0x1000],
+        "changed": [],
+        "added": [],
+        "removed": [],
+    }
     data = {"added": [], "updated": [], "bound": []}
     for key in data:
         data[key] = fields.pop(f"data_{key}", [])
@@ -25,24 +42,52 @@ def manifest(live: LiveState, **fields: Any) -> dict[str, Any]:
 
 def changed(live: LiveState, name: str, obj: str, body: int = 0x100100, size: int = 32) -> dict[str, Any]:
     f = live.functions[name]
-    return {"name": name, "object": obj, "slot": f.slot, "old_body": f.body, "old_size": f.size, "body": body, "size": size}
+    return {
+        "name": name,
+        "object": obj,
+        "slot": f.slot,
+        "old_body": f.body,
+        "old_size": f.size,
+        "body": body,
+        "size": size,
+    }
 
 
 def bound(live: LiveState, **names: str) -> list[dict[str, Any]]:
     """new=old, `n0` for n.0~a.o."""
     full = {k: f"{k[0]}.{k[1]}~a.o" for k in (*names, *names.values())}
-    return [{"name": full[new], "was": full[old], "address": live.data[full[old]].address, "extent": 64} for new, old in names.items()]
+    return [
+        {"name": full[new], "was": full[old], "address": live.data[full[old]].address, "extent": 64}
+        for new, old in names.items()
+    ]
 
 
 # ---- the image as built ------------------------------------------------------------------------------------------
 
 
 def test_functions_and_data_of_an_image():
-    live = from_image(image(objmap("a.o", fn("f", signature="void (void)"), fn("g~a.o"), var("v"), var("t", kind="tbss"),
-                                   types={"1" * 16: "S"})))
+    live = from_image(
+        image(
+            objmap(
+                "a.o",
+                fn("f", signature="void (void)"),
+                fn("g~a.o"),
+                var("v"),
+                var("t", kind="tbss"),
+                types={"1" * 16: "S"},
+            )
+        )
+    )
     f, g = live.functions["f"], live.functions["g~a.o"]
-    assert (f.entry, f.slot, f.body, f.size, f.digest, f.signature, f.generation) == \
-        (0x1000, 0x6000, 0x2000, 16, digest("1"), "void (void)", 0)
+    assert (f.entry, f.slot, f.body, f.size, f.digest, f.signature, f.generation) == (
+        0x1000,
+        0x6000,
+        0x2000,
+        16,
+        digest("1"),
+        "void (void)",
+        0,
+    )
     assert (g.object, g.entry, g.slot, g.body) == ("a.o", 0x1040, 0x6008, 0x2040) and g.patchable
     assert (live.data["v"].address, live.data["v"].extent, live.data["t"].address) == (0x8000 + 128, 64, 24)
     assert (live.generation, live.id, live.arena_used_end, live.kind) == (0, NO_ID, ARENA[0], "pie")
@@ -77,17 +122,36 @@ def test_the_strong_definition_lives_else_the_first_in_link_order():
     assert from_image(image(a, b, c)).functions["f"].object == "c.o"
 
 
-def symbol(name: str, address: int, binding: str = "GLOBAL", visibility: str = "DEFAULT", type: str = "FUNC",
-           section: str = ".text") -> ImageSymbol:
+def symbol(
+    name: str,
+    address: int,
+    binding: str = "GLOBAL",
+    visibility: str = "DEFAULT",
+    type: str = "FUNC",
+    section: str = ".text",
+) -> ImageSymbol:
     return ImageSymbol(name, address, 8, type, binding, visibility, section)
 
 
 def test_symbols_of_uninstrumented_parts():
-    live = from_image(image(objmap("a.o", fn("f")), extra=[
-        symbol("lib", 0x10), symbol("weak", 0x20, "WEAK"), symbol("hidden", 0x30, "LOCAL", "HIDDEN"),
-        symbol("twice", 0x40, "LOCAL", "HIDDEN"), symbol("twice", 0x50, "LOCAL", "HIDDEN"), symbol("plain", 0x60, "LOCAL"),
-        symbol("number", 0x70, section="*ABS*"), symbol("chosen", 0x80, type="IFUNC"), symbol("errno", 0x8, type="TLS"),
-        symbol("hidden_too", 0x90), symbol("hidden_too", 0xa0, "LOCAL", "HIDDEN")]))
+    live = from_image(
+        image(
+            objmap("a.o", fn("f")),
+            extra=[
+                symbol("lib", 0x10),
+                symbol("weak", 0x20, "WEAK"),
+                symbol("hidden", 0x30, "LOCAL", "HIDDEN"),
+                symbol("twice", 0x40, "LOCAL", "HIDDEN"),
+                symbol("twice", 0x50, "LOCAL", "HIDDEN"),
+                symbol("plain", 0x60, "LOCAL"),
+                symbol("number", 0x70, section="*ABS*"),
+                symbol("chosen", 0x80, type="IFUNC"),
+                symbol("errno", 0x8, type="TLS"),
+                symbol("hidden_too", 0x90),
+                symbol("hidden_too", 0xA0, "LOCAL", "HIDDEN"),
+            ],
+        )
+    )
     assert live.symbols == {"lib": 0x10, "weak": 0x20, "hidden": 0x30, "hidden_too": 0x90}
     assert live.ifuncs == {"chosen"} and live.tls_symbols == {"errno": 8}
 
@@ -100,8 +164,13 @@ def test_names_that_a_version_script_made_local():
 
 
 def test_facts_survive_json():
-    facts = image(objmap("a.o", fn("f"), var("v"), static("n.0", "a.o"), types={"1" * 16: "S"}), extra=[symbol("x\udc80", 1)],
-                  needed=["libc.so.6"], runpath=["$ORIGIN"], exported=["f"])
+    facts = image(
+        objmap("a.o", fn("f"), var("v"), static("n.0", "a.o"), types={"1" * 16: "S"}),
+        extra=[symbol("x\udc80", 1)],
+        needed=["libc.so.6"],
+        runpath=["$ORIGIN"],
+        exported=["f"],
+    )
     assert ImageFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
 
@@ -110,15 +179,28 @@ def test_facts_survive_json():
 
 @pytest.fixture
 def live() -> LiveState:
-    return from_image(image(objmap("a.o", fn("f", refs=["n.0~a.o"]), fn("g~a.o"), var("v"), static("n.0", "a.o"), types={"1" * 16: "S"}),
-                            objmap("b.o", fn("h"), types={"1" * 16: "S"})))
+    return from_image(
+        image(
+            objmap(
+                "a.o", fn("f", refs=["n.0~a.o"]), fn("g~a.o"), var("v"), static("n.0", "a.o"), types={"1" * 16: "S"}
+            ),
+            objmap("b.o", fn("h"), types={"1" * 16: "S"}),
+        )
+    )
 
 
 def test_a_changed_function_keeps_entry_and_slot(live):
     new = objmap("a.o", fn("f", "2", signature="int (void)"), fn("g~a.o"), var("v"))
     after = apply_generation(live, manifest(live, changed=[changed(live, "f", "a.o")]), [new])
     f, before = after.functions["f"], live.functions["f"]
-    assert (f.entry, f.slot, f.body, f.size, f.digest, f.generation) == (before.entry, before.slot, 0x100100, 32, digest("2"), 1)
+    assert (f.entry, f.slot, f.body, f.size, f.digest, f.generation) == (
+        before.entry,
+        before.slot,
+        0x100100,
+        32,
+        digest("2"),
+        1,
+    )
     assert f.signature == "int (void)"
     assert after.functions["g~a.o"] == live.functions["g~a.o"]
     assert (after.generation, after.id, after.arena_used_end) == (1, f"{1:064x}", ARENA[0] + 0x1000)
@@ -137,7 +219,14 @@ def test_added_functions_and_data(live):
     fresh = {"name": "fresh", "object": "c.o", "address": 0x100900, "size": 4, "extent": 16}
     after = apply_generation(live, manifest(live, added=[added], data_added=[fresh]), [new])
     f, d = after.functions["new"], after.data["fresh"]
-    assert (f.object, f.entry, f.slot, f.body, f.generation, f.digest) == ("c.o", 0x100000, 0x100800, 0x100040, 1, digest("9"))
+    assert (f.object, f.entry, f.slot, f.body, f.generation, f.digest) == (
+        "c.o",
+        0x100000,
+        0x100800,
+        0x100040,
+        1,
+        digest("9"),
+    )
     assert (d.object, d.address, d.extent, d.generation, d.digest) == ("c.o", 0x100900, 16, 1, digest("7"))
     assert after.order["c.o"] == 2
 
@@ -181,9 +270,14 @@ def test_data_that_moved_to_another_object(live):
     assert (after.data["v"].object, after.data["v"].retired) == ("b.o", None)
 
 
-@pytest.mark.parametrize("fields, said", [
-    ({"build_id": "00"}, "the bundle is for build-id 00"), ({"generation": 2}, "generation 2"), ({"parent": "1" * 64}, "order"),
-])
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"build_id": "00"}, "the bundle is for build-id 00"),
+        ({"generation": 2}, "generation 2"),
+        ({"parent": "1" * 64}, "order"),
+    ],
+)
 def test_what_does_not_follow_is_refused(live, fields, said):
     with pytest.raises(NotForImage, match=said):
         apply_generation(live, {**manifest(live), **fields}, [])
@@ -197,7 +291,11 @@ def test_a_generation_that_its_maps_don_t_explain_is_damage(live):
         apply_generation(live, manifest(live, changed=[ghost]), [objmap("a.o", fn("ghost"))])
     for key in ("data_added", "data_updated"):
         with pytest.raises(Damaged, match="ghost"):
-            apply_generation(live, manifest(live, **{key: [{"name": "ghost", "object": "a.o", "address": 0, "size": 1, "extent": 1}]}), [])
+            apply_generation(
+                live,
+                manifest(live, **{key: [{"name": "ghost", "object": "a.o", "address": 0, "size": 1, "extent": 1}]}),
+                [],
+            )
 
 
 def test_a_hundred_generations_at_once_are_as_one_by_one(live):

@@ -1,4 +1,5 @@
 """plan.py: what is supported, what is refused and why."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -32,15 +33,37 @@ def apply(live: LiveState, made: Plan, *news: ObjectMap) -> LiveState:
     sizes = {e.name: e.size for m in maps for e in (*m.functions, *m.data)}
     at = iter(range(start, start + 0x1000, 16))
     entry = {
-        "build_id": live.build_id, "generation": live.generation + 1, "id": f"{live.generation + 1:064x}", "parent": live.id,
-        "arena": [start, start + 0x1000], "removed": [],
-        "changed": [{"name": c.name, "object": c.object, "body": next(at), "size": sizes[c.name]} for c in made.changed],
-        "added": [{"name": a.name, "object": a.object, "entry": next(at), "slot": next(at), "body": next(at),
-                   "size": sizes[a.name]} for a in made.added],
-        "data": {"added": [{"name": d.name, "object": d.object, "address": next(at), "extent": d.extent} for d in made.new_data],
-                 "updated": [{"name": u.name} for u in made.updates],
-                 "bound": [{"name": n, "was": b.was, "address": b.address, "extent": b.extent}
-                           for n, b in made.bindings.items() if b.kind in ("data", "tls")]},
+        "build_id": live.build_id,
+        "generation": live.generation + 1,
+        "id": f"{live.generation + 1:064x}",
+        "parent": live.id,
+        "arena": [start, start + 0x1000],
+        "removed": [],
+        "changed": [
+            {"name": c.name, "object": c.object, "body": next(at), "size": sizes[c.name]} for c in made.changed
+        ],
+        "added": [
+            {
+                "name": a.name,
+                "object": a.object,
+                "entry": next(at),
+                "slot": next(at),
+                "body": next(at),
+                "size": sizes[a.name],
+            }
+            for a in made.added
+        ],
+        "data": {
+            "added": [
+                {"name": d.name, "object": d.object, "address": next(at), "extent": d.extent} for d in made.new_data
+            ],
+            "updated": [{"name": u.name} for u in made.updates],
+            "bound": [
+                {"name": n, "was": b.was, "address": b.address, "extent": b.extent}
+                for n, b in made.bindings.items()
+                if b.kind in ("data", "tls")
+            ],
+        },
     }
     return apply_generation(live, entry, maps)
 
@@ -58,24 +81,43 @@ def test_nothing_changed():
 def test_a_changed_function():
     old = objmap("a.o", fn("f", "1", ["v", "g~a.o"]), fn("g~a.o"), var("v"), imports=["puts"])
     live = from_image(image(old, objmap("b.o", fn("h"))))
-    made = plan(live, objmap("a.o", fn("f", "2", ["v", "g~a.o", "h", "printf"]), fn("g~a.o"), var("v"), imports=["h", "printf"]))
+    made = plan(
+        live, objmap("a.o", fn("f", "2", ["v", "g~a.o", "h", "printf"]), fn("g~a.o"), var("v"), imports=["h", "printf"])
+    )
     made.check()
     f = live.functions["f"]
     [change] = made.changed
-    assert (change.name, change.object, change.entry, change.slot, change.old_body, change.old_size, change.why) == \
-        ("f", "a.o", f.entry, f.slot, f.body, 16, "content")
+    assert (change.name, change.object, change.entry, change.slot, change.old_body, change.old_size, change.why) == (
+        "f",
+        "a.o",
+        f.entry,
+        f.slot,
+        f.body,
+        16,
+        "content",
+    )
     assert not (made.added or made.removed or made.new_data or made.updates) and not made.empty
     assert made.objects == made.maps == ["a.o"]
     bindings = {name: (b.address, b.kind, b.slot) for name, b in made.bindings.items()}
-    assert bindings == {"f": (f.entry, "function", f.slot), "v": (live.data["v"].address, "data", None),
-                        "g~a.o": (live.functions["g~a.o"].entry, "function", live.functions["g~a.o"].slot),
-                        "h": (live.functions["h"].entry, "function", live.functions["h"].slot)}, "printf comes from a library"
+    assert bindings == {
+        "f": (f.entry, "function", f.slot),
+        "v": (live.data["v"].address, "data", None),
+        "g~a.o": (live.functions["g~a.o"].entry, "function", live.functions["g~a.o"].slot),
+        "h": (live.functions["h"].entry, "function", live.functions["h"].slot),
+    }, "printf comes from a library"
 
 
 def test_new_functions_and_data_come_if_something_that_runs_reaches_them():
     old = objmap("a.o", fn("f", "1"))
-    new = objmap("a.o", fn("f", "2", ["g~a.o"]), fn("g~a.o", refs=["table"]), var("table", kind="relro", refs=["k~a.o"]), fn("k~a.o"),
-                 fn("idle"), var("unused"))
+    new = objmap(
+        "a.o",
+        fn("f", "2", ["g~a.o"]),
+        fn("g~a.o", refs=["table"]),
+        var("table", kind="relro", refs=["k~a.o"]),
+        fn("k~a.o"),
+        fn("idle"),
+        var("unused"),
+    )
     made = plan(old, new)
     made.check()
     assert [a.name for a in made.added] == ["g~a.o", "k~a.o"] and [d.name for d in made.new_data] == ["table"]
@@ -90,7 +132,10 @@ def test_a_new_function_alone_changes_nothing():
 
 def test_what_waited_in_an_earlier_generation_comes_when_it_is_reached():
     live = from_image(image(objmap("a.o", fn("f", "1")), objmap("b.o", fn("h"))))
-    idle = (objmap("a.o", fn("f", "2")), objmap("b.o", fn("h"), fn("waiting", refs=["store"]), var("store", kind="bss")))
+    idle = (
+        objmap("a.o", fn("f", "2")),
+        objmap("b.o", fn("h"), fn("waiting", refs=["store"]), var("store", kind="bss")),
+    )
     live = apply(live, plan(live, *idle), *idle)
     assert "waiting" not in live.functions and "store" not in live.data
     made = plan(live, objmap("a.o", fn("f", "3", ["waiting"])))
@@ -129,7 +174,10 @@ def test_a_function_that_comes_back_goes_through_its_old_slot():
     gone = objmap("a.o", fn("f", "2"))
     after = apply(live, plan(live, gone), gone)
     back = plan(after, objmap("a.o", fn("f", "1", ["g"]), fn("g", "9")))
-    assert [(c.name, c.slot) for c in back.changed] == [("f", live.functions["f"].slot), ("g", live.functions["g"].slot)]
+    assert [(c.name, c.slot) for c in back.changed] == [
+        ("f", live.functions["f"].slot),
+        ("g", live.functions["g"].slot),
+    ]
     same = plan(after, objmap("a.o", fn("f", "1", ["g"]), fn("g", "1")))
     assert [c.name for c in same.changed] == ["f"] and same.bindings["g"].address == live.functions["g"].entry
 
@@ -148,18 +196,37 @@ def test_a_variable_that_comes_back_goes_on_with_its_value():
 def test_constants_change_in_place():
     old = objmap("a.o", var("k", "1", "rodata", size=40), var("p", "1", "rodata", type="int *const"), fn("g"))
     live = from_image(image(old))
-    made = plan(live, objmap("a.o", var("k", "2", "rodata", size=40), var("p", "2", "relro", type="int *const", refs=["new"]), fn("g"),
-                             fn("new")))
+    made = plan(
+        live,
+        objmap(
+            "a.o",
+            var("k", "2", "rodata", size=40),
+            var("p", "2", "relro", type="int *const", refs=["new"]),
+            fn("g"),
+            fn("new"),
+        ),
+    )
     made.check()
-    assert [(u.name, u.address, u.size) for u in made.updates] == [("k", live.data["k"].address, 40), ("p", live.data["p"].address, 4)]
+    assert [(u.name, u.address, u.size) for u in made.updates] == [
+        ("k", live.data["k"].address, 40),
+        ("p", live.data["p"].address, 4),
+    ]
     assert [a.name for a in made.added] == ["new"] and made.objects == ["a.o"]
 
 
 def test_existing_thread_locals_are_bound_by_offset():
-    live = from_image(image(objmap("a.o", fn("f", "1"), var("t", kind="tbss")), objmap("b.o"),
-                            extra=[ImageSymbol("elsewhere", 24, 8, "TLS", "GLOBAL", "DEFAULT", ".tbss")]))
+    live = from_image(
+        image(
+            objmap("a.o", fn("f", "1"), var("t", kind="tbss")),
+            objmap("b.o"),
+            extra=[ImageSymbol("elsewhere", 24, 8, "TLS", "GLOBAL", "DEFAULT", ".tbss")],
+        )
+    )
     made = plan(live, objmap("a.o", fn("f", "2", ["t", "elsewhere"]), var("t", kind="tbss")))
-    assert {n: (b.kind, b.address) for n, b in made.bindings.items() if n != "f"} == {"t": ("tls", 8), "elsewhere": ("tls", 24)}
+    assert {n: (b.kind, b.address) for n, b in made.bindings.items() if n != "f"} == {
+        "t": ("tls", 8),
+        "elsewhere": ("tls", 24),
+    }
 
 
 def test_a_public_function_that_moved_keeps_its_slot():
@@ -176,29 +243,52 @@ def test_only_the_definition_that_the_linker_took_counts():
     live = from_image(image(a, b))
     assert plan(live, objmap("b.o", fn("f", "2", **weak), fn("g", "1"))).empty
     assert [c.name for c in plan(live, objmap("a.o", fn("f", "2", **weak))).changed] == ["f"]
-    assert [(c.name, c.object) for c in plan(live, objmap("a.o"), objmap("b.o", fn("f", "2", **weak), fn("g", "1"))).changed] == [("f", "b.o")]
+    assert [
+        (c.name, c.object) for c in plan(live, objmap("a.o"), objmap("b.o", fn("f", "2", **weak), fn("g", "1"))).changed
+    ] == [("f", "b.o")]
 
 
 def test_an_inline_function_of_an_uninstrumented_part_is_shared():
-    there = [ImageSymbol("inl", 0x500, 8, "FUNC", "WEAK", "DEFAULT", ".text"), ImageSymbol("ivar", 0x600, 8, "OBJECT", "WEAK", "DEFAULT", ".bss")]
+    there = [
+        ImageSymbol("inl", 0x500, 8, "FUNC", "WEAK", "DEFAULT", ".text"),
+        ImageSymbol("ivar", 0x600, 8, "OBJECT", "WEAK", "DEFAULT", ".bss"),
+    ]
     live = from_image(image(objmap("a.o", fn("f", "1")), extra=there))
-    made = plan(live, objmap("a.o", fn("f", "2", ["inl", "ivar"]), fn("inl", binding="weak", comdat="inl"),
-                             var("ivar", binding="weak", comdat="ivar")))
+    made = plan(
+        live,
+        objmap(
+            "a.o",
+            fn("f", "2", ["inl", "ivar"]),
+            fn("inl", binding="weak", comdat="inl"),
+            var("ivar", binding="weak", comdat="ivar"),
+        ),
+    )
     made.check()
     assert made.added == [] and made.new_data == []
-    assert {n: (b.kind, b.address) for n, b in made.bindings.items() if n != "f"} == {"inl": ("symbol", 0x500), "ivar": ("symbol", 0x600)}
+    assert {n: (b.kind, b.address) for n, b in made.bindings.items() if n != "f"} == {
+        "inl": ("symbol", 0x500),
+        "ivar": ("symbol", 0x600),
+    }
 
 
 def test_a_caller_that_jumps_straight_into_the_body_is_replaced_too():
     old = objmap("a.o", fn("outer", direct=["middle"]), fn("middle", direct=["inner"]), fn("inner", "1"), fn("other"))
     new = replace(old, functions=[*old.functions[:2], fn("inner", "2"), old.functions[3]])
-    assert [(c.name, c.why) for c in plan(old, new).changed] == [("inner", "content"), ("middle", "direct"), ("outer", "direct")]
+    assert [(c.name, c.why) for c in plan(old, new).changed] == [
+        ("inner", "content"),
+        ("middle", "direct"),
+        ("outer", "direct"),
+    ]
 
 
 def test_functions_that_run_once_get_a_note():
     init = SpecialEntry(".init_array", 8, "1", ["setup~a.o"])
-    old = objmap("a.o", fn("main", "1"), fn("setup~a.o", "1"), fn("late", "1", section=".text.startup.late"), fn("f", "1"), init)
-    new = objmap("a.o", fn("main", "2"), fn("setup~a.o", "2"), fn("late", "2", section=".text.startup.late"), fn("f", "2"), init)
+    old = objmap(
+        "a.o", fn("main", "1"), fn("setup~a.o", "1"), fn("late", "1", section=".text.startup.late"), fn("f", "1"), init
+    )
+    new = objmap(
+        "a.o", fn("main", "2"), fn("setup~a.o", "2"), fn("late", "2", section=".text.startup.late"), fn("f", "2"), init
+    )
     made = plan(old, new)
     assert made.refusals == [] and len(made.changed) == 4
     assert [n.split()[0] for n in made.notes if "runs once" in n] == ["main", "setup", "late"]
@@ -209,15 +299,32 @@ def test_functions_that_run_once_get_a_note():
 
 def test_a_static_local_that_takes_an_old_number_is_new():
     """f's and g's keep their addresses under their new numbers, z's n.0 is new though g's was called that."""
-    old = objmap("a.o", fn("f", "1", ["n.1~a.o"]), fn("g", "1", ["n.0~a.o"]), fn("h", "1"), static("n.0", "a.o"), static("n.1", "a.o"))
-    new = objmap("a.o", fn("f", "1", ["n.2~a.o"]), fn("g", "1", ["n.1~a.o"]), fn("h", "2", ["z"]), fn("z", "1", ["n.0~a.o"]),
-                 static("n.0", "a.o"), static("n.1", "a.o"), static("n.2", "a.o"))
+    old = objmap(
+        "a.o",
+        fn("f", "1", ["n.1~a.o"]),
+        fn("g", "1", ["n.0~a.o"]),
+        fn("h", "1"),
+        static("n.0", "a.o"),
+        static("n.1", "a.o"),
+    )
+    new = objmap(
+        "a.o",
+        fn("f", "1", ["n.2~a.o"]),
+        fn("g", "1", ["n.1~a.o"]),
+        fn("h", "2", ["z"]),
+        fn("z", "1", ["n.0~a.o"]),
+        static("n.0", "a.o"),
+        static("n.1", "a.o"),
+        static("n.2", "a.o"),
+    )
     live = from_image(image(old))
     made = plan(live, new)
     made.check()
     of_f, of_g = live.data["n.1~a.o"].address, live.data["n.0~a.o"].address
-    assert {n: (b.address, b.was) for n, b in made.bindings.items() if b.kind == "data"} == \
-        {"n.2~a.o": (of_f, "n.1~a.o"), "n.1~a.o": (of_g, "n.0~a.o")}
+    assert {n: (b.address, b.was) for n, b in made.bindings.items() if b.kind == "data"} == {
+        "n.2~a.o": (of_f, "n.1~a.o"),
+        "n.1~a.o": (of_g, "n.0~a.o"),
+    }
     assert [d.name for d in made.new_data] == ["n.0~a.o"] and [a.name for a in made.added] == ["z"]
     after = apply(live, made, new)
     assert (after.data["n.2~a.o"].address, after.data["n.1~a.o"].address) == (of_f, of_g)
@@ -229,13 +336,17 @@ def test_a_static_local_that_takes_an_old_number_is_new():
 def test_renumbering_in_an_object_that_is_not_linked_is_carried_along():
     """Nothing of it runs anew, but the next generation must know the new numbers."""
     live = from_image(image(objmap("a.o", fn("f", "1", ["n.0~a.o"]), static("n.0", "a.o"))))
-    first = objmap("a.o", fn("f", "1", ["n.1~a.o"]), fn("idle", "1", ["n.0~a.o"]), static("n.0", "a.o"), static("n.1", "a.o"))
+    first = objmap(
+        "a.o", fn("f", "1", ["n.1~a.o"]), fn("idle", "1", ["n.0~a.o"]), static("n.0", "a.o"), static("n.1", "a.o")
+    )
     made = plan(live, first)
     assert made.empty and made.maps == ["a.o"]
     after = apply(live, made, first)
     assert after.data["n.1~a.o"].address == live.data["n.0~a.o"].address and "n.0~a.o" not in after.data
     made = plan(after, replace(first, functions=[fn("f", "2", ["n.1~a.o", "idle"]), first.functions[1]]))
-    assert [d.name for d in made.new_data] == ["n.0~a.o"] and made.bindings["n.1~a.o"].address == live.data["n.0~a.o"].address
+    assert [d.name for d in made.new_data] == ["n.0~a.o"] and made.bindings["n.1~a.o"].address == live.data[
+        "n.0~a.o"
+    ].address
 
 
 def test_a_renamed_function_s_variable_goes_on_and_people_are_told():
@@ -249,11 +360,18 @@ def test_a_renamed_function_s_variable_goes_on_and_people_are_told():
 V = var("v", "5")
 
 
-@pytest.mark.parametrize("new, code", [
-    (replace(V, size=8), "data-size"), (replace(V, align=16), "data-align"), (replace(V, kind="rodata"), "data-kind"),
-    (replace(V, type="float"), "data-type"), (var("v", "6"), "initialiser"), (var("v", "0", "bss"), "initialiser"),
-    (replace(V, kind="tdata"), "data-kind"),
-])
+@pytest.mark.parametrize(
+    "new, code",
+    [
+        (replace(V, size=8), "data-size"),
+        (replace(V, align=16), "data-align"),
+        (replace(V, kind="rodata"), "data-kind"),
+        (replace(V, type="float"), "data-type"),
+        (var("v", "6"), "initialiser"),
+        (var("v", "0", "bss"), "initialiser"),
+        (replace(V, kind="tdata"), "data-kind"),
+    ],
+)
 def test_changed_variables_are_refused(new, code):
     made = plan(objmap("a.o", V), objmap("a.o", new))
     assert refused(made) == [(code, "a.o", "v")] and not made.empty
@@ -278,7 +396,9 @@ def test_new_thread_locals_are_refused_where_they_are_used():
 
 
 def test_a_changed_layout_is_refused_by_name_with_its_users():
-    live = from_image(image(objmap("a.o", types={"1" * 16: "struct point"}), objmap("b.o", types={"1" * 16: "struct point"})))
+    live = from_image(
+        image(objmap("a.o", types={"1" * 16: "struct point"}), objmap("b.o", types={"1" * 16: "struct point"}))
+    )
     made = plan(live, *(objmap(o, types={"2" * 16: "struct point"}) for o in ("a.o", "b.o")))
     assert refused(made) == [("type-layout", "a.o", "struct point")] and "used by a.o, b.o" in str(made.refusals[0])
 
@@ -297,15 +417,23 @@ def test_a_type_that_moved_and_changed_is_refused_unless_the_old_one_lives_on():
 def test_a_changed_signature_is_refused():
     old, new = fn("f", "1", signature="int (int)"), fn("f", "2", signature="int (int, char *)")
     made = plan(objmap("a.o", old), objmap("a.o", new))
-    assert refused(made) == [("signature", "a.o", "f")] and "from int (int) to int (int, char *)" in str(made.refusals[0])
+    assert refused(made) == [("signature", "a.o", "f")] and "from int (int) to int (int, char *)" in str(
+        made.refusals[0]
+    )
     assert plan(objmap("a.o", old), objmap("a.o", replace(new, digest=old.digest))).refusals == []
     assert plan(objmap("a.o", old), objmap("a.o", fn("f", "2"))).refusals == []
 
 
-@pytest.mark.parametrize("section, code", [
-    (".init_array", "constructor"), (".fini_array.00100", "constructor"), (".ctors", "constructor"), ("my_plugins", "linker-array"),
-    (".weird", "special-section"),
-])
+@pytest.mark.parametrize(
+    "section, code",
+    [
+        (".init_array", "constructor"),
+        (".fini_array.00100", "constructor"),
+        (".ctors", "constructor"),
+        ("my_plugins", "linker-array"),
+        (".weird", "special-section"),
+    ],
+)
 def test_changed_special_sections_are_refused(section, code):
     old, new = objmap("a.o", SpecialEntry(section, 8, "1")), objmap("a.o", SpecialEntry(section, 8, "2"))
     assert refused(plan(old, new)) == [(code, "a.o", section)]
@@ -316,14 +444,21 @@ def test_changed_special_sections_are_refused(section, code):
 
 
 def test_known_sections_may_change():
-    old, new = objmap("a.o", SpecialEntry(".note.gnu.property", 8, "1")), objmap("a.o", SpecialEntry(".note.gnu.property", 8, "2"))
+    old, new = (
+        objmap("a.o", SpecialEntry(".note.gnu.property", 8, "1")),
+        objmap("a.o", SpecialEntry(".note.gnu.property", 8, "2")),
+    )
     assert plan(old, new).refusals == []
     assert make_plan(from_image(image(old)), {"a.o": new}, known_sections=()).refusals != []
 
 
-@pytest.mark.parametrize("name", ["_GLOBAL__sub_I_x~a.o", "_Z41__static_initialization_and_destruction_0ii~a.o", "__cxx_global_var_init~a.o"])
+@pytest.mark.parametrize(
+    "name", ["_GLOBAL__sub_I_x~a.o", "_Z41__static_initialization_and_destruction_0ii~a.o", "__cxx_global_var_init~a.o"]
+)
 def test_changed_or_new_dynamic_initialisers_are_refused(name):
-    assert refused(plan(objmap("a.o", fn(name, "1")), objmap("a.o", fn(name, "2")))) == [("dynamic-initialiser", "a.o", name)]
+    assert refused(plan(objmap("a.o", fn(name, "1")), objmap("a.o", fn(name, "2")))) == [
+        ("dynamic-initialiser", "a.o", name)
+    ]
     new = objmap("a.o", fn("f", "2", [name]), fn(name))
     assert refused(plan(objmap("a.o", fn("f", "1")), new)) == [("dynamic-initialiser", "a.o", name)]
 
@@ -362,10 +497,15 @@ def test_a_name_that_became_another_kind_of_thing_is_refused():
 CHANGED = {"functions": [fn("f", "2")]}
 
 
-@pytest.mark.parametrize("fields, code", [
-    ({"compiler": ["GCC: 13.1.0"]}, "compiler"), ({"stubs": "entry"}, "stubs"), ({"machine": "aarch64"}, "stubs"),
-    ({"typed": False, "headers": "2"}, "no-type-information"),
-])
+@pytest.mark.parametrize(
+    "fields, code",
+    [
+        ({"compiler": ["GCC: 13.1.0"]}, "compiler"),
+        ({"stubs": "entry"}, "stubs"),
+        ({"machine": "aarch64"}, "stubs"),
+        ({"typed": False, "headers": "2"}, "no-type-information"),
+    ],
+)
 def test_another_way_of_compiling_is_refused_if_anything_changed(fields, code):
     old = objmap("a.o", fn("f", "1"), headers="1")
     assert refused(plan(old, replace(old, **fields, **CHANGED))) == [(code, "a.o", "")]
@@ -381,8 +521,14 @@ def test_without_type_information_an_edit_of_the_source_alone_gets_a_note():
 
 def test_all_reasons_are_told_at_once():
     old = objmap("a.o", V, fn("f", "1", signature="int (int)"), var("t", kind="tbss"), types={"1" * 16: "S"})
-    new = objmap("a.o", replace(V, size=8, type="long"), fn("f", "2", signature="int (void)"), var("t", kind="tbss", size=8),
-                 SpecialEntry(".init_array", 8, "1"), types={"2" * 16: "S"})
+    new = objmap(
+        "a.o",
+        replace(V, size=8, type="long"),
+        fn("f", "2", signature="int (void)"),
+        var("t", kind="tbss", size=8),
+        SpecialEntry(".init_array", 8, "1"),
+        types={"2" * 16: "S"},
+    )
     with pytest.raises(Refused) as caught:
         plan(old, new).check()
     codes = sorted(r.code for r in caught.value.refusals)
@@ -426,7 +572,9 @@ def test_a_variable_never_changes_hands_between_functions_that_persist(versions)
         live = apply(live, made, after)
         assert plan(live, after).empty
         persisting = {f.name for f in before.functions} & {f.name for f in after.functions} - {"main"}
-        place = {f.name: live.data[f.refs[0]].address for f in after.functions if f.name != "main" and f.refs[0] in live.data}
+        place = {
+            f.name: live.data[f.refs[0]].address for f in after.functions if f.name != "main" and f.refs[0] in live.data
+        }
         assert {n: place[n] for n in persisting if n in place} == {n: owner[n] for n in persisting if n in place}
         assert len(set(place.values())) == len(place)
         owner = {**{n: owner[n] for n in persisting if n in owner}, **place}
