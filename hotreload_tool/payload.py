@@ -393,7 +393,9 @@ SECTIONS {{
 def _link(request: PayloadRequest, linker: Linker, folder: Path, inputs: Sequence[Path], output: Path) -> None:
     script = _store(folder / "payload.ld", _SCRIPT.format(base=request.base, page=_cpu(request).PAGE).encode())
     versions = _store(folder / "versions", b"{ local: *; };\n")
-    command = [*linker.compiler, "-shared", "-nostartfiles", "-fuse-ld=bfd", "-o", str(output),
+    # Code that is not position-independent has absolute addresses in it, which only a program can hold.
+    form = ["-no-pie", "-Wl,--no-dynamic-linker,-z,nocopyreloc"] if request.kind == "exec" else ["-shared"]
+    command = [*linker.compiler, *form, "-nostartfiles", "-fuse-ld=bfd", "-o", str(output),
                "-Wl,--gc-sections,-z,defs,-z,now,-z,text,-z,relro,-z,noexecstack,--build-id=none,--no-eh-frame-hdr",
                f"-Wl,-z,max-page-size={_cpu(request).PAGE},-z,common-page-size={_cpu(request).PAGE}",
                f"-Wl,-e,{names.PAYLOAD_SYMBOL},--no-warn-mismatch,--version-script={versions},-T,{script}",
@@ -463,13 +465,14 @@ def _find_new_data(request: PayloadRequest, out: Elf, symbols: Mapping[str, Symb
 
 
 def _word_target(out: Elf, slot: Symbol) -> int:
-    """What the word at `slot` holds after relocation: the addend of its relative relocation."""
+    """What the word at `slot` holds after relocation: the addend of its relative relocation, else what the file says."""
     for section in out.sections:
         if section.type == elf.SHT_RELA and section.flags & elf.SHF_ALLOC:
             for offset, _, addend in struct.iter_unpack("<QQq", section.data):
                 if offset == slot.value:
                     return int(addend)
-    raise HotreloadError(f"the payload's slot {slot.name} has no relocation: the linker did what it was not asked for")
+    home = out.sections[slot.shndx]
+    return int(struct.unpack_from("<Q", home.data, slot.value - home.addr)[0])
 
 
 def _completed(out: Elf) -> bytes:

@@ -141,6 +141,7 @@ bool hr_refuse(struct hr_error *error, enum hr_code code, const char *format, ..
 
 struct hr_elf { /* a payload file's headers, checked; nothing of it is mapped yet */
   int file;
+  bool absolute; /* ET_EXEC: for an image that is not position-independent */
   Elf64_Phdr loads[HR_MAX_SEGMENTS]; /* ascending, on disjoint pages */
   unsigned n_loads;
   Elf64_Phdr dynamic, relro; /* p_memsz 0: absent */

@@ -51,9 +51,9 @@ static bool read_at(int file, void *to, size_t size, uint64_t offset) {
 static bool check_ident(const Elf64_Ehdr *ehdr, struct hr_error *error) {
   if (memcmp(ehdr->e_ident, ELFMAG, SELFMAG))
     return hr_refuse(error, HR_BAD_PAYLOAD, "not an ELF file");
-  if (ehdr->e_ident[EI_CLASS] != ELFCLASS64 || ehdr->e_ident[EI_DATA] != ELFDATA2LSB || ehdr->e_type != ET_DYN ||
-      ehdr->e_machine != HR_ARCH_MACHINE || ehdr->e_version != EV_CURRENT)
-    return hr_refuse(error, HR_BAD_PAYLOAD, "not a 64-bit shared object for this machine (type %u, machine %u)",
+  if (ehdr->e_ident[EI_CLASS] != ELFCLASS64 || ehdr->e_ident[EI_DATA] != ELFDATA2LSB ||
+      (ehdr->e_type != ET_DYN && ehdr->e_type != ET_EXEC) || ehdr->e_machine != HR_ARCH_MACHINE || ehdr->e_version != EV_CURRENT)
+    return hr_refuse(error, HR_BAD_PAYLOAD, "not a 64-bit ELF image for this machine (type %u, machine %u)",
                      ehdr->e_type, ehdr->e_machine);
   if (ehdr->e_phentsize != sizeof(Elf64_Phdr) || ehdr->e_phnum < 1 || ehdr->e_phnum > MAX_HEADERS)
     return hr_refuse(error, HR_BAD_PAYLOAD, "%u program headers of %u bytes", ehdr->e_phnum, ehdr->e_phentsize);
@@ -190,6 +190,7 @@ bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error) {
   if (ehdr.e_phoff > (uint64_t)stat.st_size || !read_at(file, headers, ehdr.e_phnum * sizeof *headers, ehdr.e_phoff))
     return hr_refuse(error, HR_BAD_PAYLOAD, "its program headers lie outside the file");
   elf->entry = ehdr.e_entry;
+  elf->absolute = ehdr.e_type == ET_EXEC;
   for (i = 0; i < ehdr.e_phnum; i++)
     if (!add_header(elf, &headers[i], (uint64_t)stat.st_size, error))
       return false;
@@ -269,6 +270,8 @@ bool hr_payload_map(struct hr_candidate *c, struct hr_error *error) {
   struct hr_record plan = {0}, *record;
   unsigned i;
 
+  if (elf->absolute && c->loaded.bias)
+    return hr_refuse(error, HR_BAD_PAYLOAD, "the payload has absolute addresses, but the image was moved");
   describe(&plan, elf, c->loaded.bias);
   if (!is_free(c, plan.pages, error))
     return false;
