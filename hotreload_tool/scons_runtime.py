@@ -5,6 +5,7 @@ of the user's reaches them; they are never instrumented.
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class RuntimeNodes:
     archive: Node          # libhotreload_poll.a, at the end of the libraries
 
 
+@functools.cache
 def sources_directory() -> Path:
     """Where the runtime's sources are: inside an installed package, or beside it in the repository."""
     packaged = _HERE / "runtime"

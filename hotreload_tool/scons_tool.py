@@ -16,13 +16,13 @@ import hashlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import SCons.Tool
 import SCons.Tool.cc
-from SCons.Action import Action, CommandGeneratorAction
+from SCons.Action import CommandGeneratorAction, FunctionAction
 from SCons.Builder import ListEmitter
 from SCons.Errors import BuildError, UserError
 from SCons.Tool.cxx import CXXSuffixes
@@ -153,8 +153,10 @@ def _instruments(env: Env, source: Nodes) -> bool:
     """Whether the object made from `source` is instrumented: a static question, so that a signature can hold it."""
     if not source or not _active(env):
         return False
-    path = scons_images.relative_path(env, source[0].srcnode()) if hasattr(source[0], "srcnode") else ""
-    return not _checked(env).excludes(path)
+    checked = _checked(env)
+    if not checked.exclude or not hasattr(source[0], "srcnode"):
+        return True
+    return not checked.excludes(scons_images.relative_path(env, source[0].srcnode()))
 
 
 # ---- compiles --------------------------------------------------------------------------------------------------
@@ -343,10 +345,28 @@ def _follow(builder: Any, choose: Any) -> None:
         builder.action = CommandGeneratorAction(_Following(action, choose), {})
 
 
-def _say_nothing(target: Nodes, source: Nodes, env: Env) -> None:
-    return None
+class _Silent(FunctionAction):     # type: ignore[misc]  # SCons is untyped
+    """A function action that prints nothing, whose signature is what `describe(env)` says, not the function's code."""
+
+    def __init__(self, function: Any, describe: Callable[[Env], str]) -> None:
+        super().__init__(function, {"strfunction": None, "varlist": ()})
+        self.describe = describe
+
+    def get_presig(self, target: Nodes, source: Nodes, env: Env, executor: Any = None) -> bytes:
+        return self.describe(env).encode()
+
+    def __str__(self) -> str:
+        return str(self.function_name())     # for --debug=explain and --debug=presub
 
 
-INSTRUMENT = Action(instrument_object, strfunction=_say_nothing,
-                    varlist=["HOTRELOAD_STUBS", "HOTRELOAD_PAD", "_HOTRELOAD_SIGNATURE"])
-FILE_BASELINE = Action(file_baseline, strfunction=_say_nothing, varlist=["HOTRELOAD_DIR"])
+def _instrument_signature(env: Env) -> str:
+    checked = _checked(env)
+    return f"instrument stubs={checked.stubs} pad={checked.pad} tool={env['_HOTRELOAD_SIGNATURE']}"
+
+
+def _baseline_signature(env: Env) -> str:
+    return f"baseline {_checked(env).directory}"     # the runtime's objects are sources: a new tool links anew
+
+
+INSTRUMENT = _Silent(instrument_object, _instrument_signature)
+FILE_BASELINE = _Silent(file_baseline, _baseline_signature)

@@ -6,6 +6,7 @@ A value comes from the command line (`scons HOTRELOAD_PAD=128`), else from the e
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """The checked values for one environment, one field for each entry of `SETTINGS`."""
+    """The checked values for one environment: the entries of `SETTINGS`, in their order."""
     enabled: bool
     stubs: str
     pad: int                   # bytes after each object
@@ -115,7 +116,6 @@ SETTINGS = (
     Setting("HOTRELOAD_DIR", "#.hotreload", _directory,
             "where baselines, bundles and the runtime's objects live; `scons -c` removes it"),
 )
-_FIELDS = dict(zip((s.name for s in SETTINGS), Settings.__dataclass_fields__, strict=True))
 
 
 def collect(chosen: Mapping[str, Any], command_line: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,13 +129,19 @@ def collect(chosen: Mapping[str, Any], command_line: Mapping[str, Any], keywords
 
 def check(values: Mapping[str, Any]) -> Settings:
     """Raw values, checked. Raises SettingError."""
-    checked: dict[str, Any] = {}
-    for setting in SETTINGS:
+    raw = [values[setting.name] for setting in SETTINGS]
+    return _check(tuple(tuple(value) if isinstance(value, list) else value for value in raw))
+
+
+@functools.cache     # asked several times for each object, nearly always with the same values
+def _check(raw: tuple[Any, ...]) -> Settings:
+    checked = []
+    for setting, value in zip(SETTINGS, raw, strict=True):
         try:
-            checked[_FIELDS[setting.name]] = setting.read(values[setting.name])
+            checked.append(setting.read(value))
         except (TypeError, ValueError) as e:
             raise SettingError(f"hotreload: {setting.name}: {e}") from None
-    return Settings(**checked)
+    return Settings(*checked)
 
 
 def help_text() -> str:

@@ -107,3 +107,11 @@ def test_top_sconstruct_builds_the_examples(tool: Path) -> None:
     project.scons("-j2")
     assert all(b".hotreload.map" in (tool / path).read_bytes() for path in outputs)
     assert "up to date" in project.scons().out
+
+
+def test_loading_the_tool_imports_nothing_heavy() -> None:
+    """It happens at every start of every build."""
+    script = "import sys, hotreload_tool.scons_tool; print(*{'lief', 'capstone', 'elftools', 'rich', 'jsonschema'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPO, env=clean_environment(), capture_output=True, text=True,
+                          timeout=60, check=True)
+    assert done.stdout.split() == []
