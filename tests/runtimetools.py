@@ -16,9 +16,9 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection, SymbolTableSection
-from livetools import Program, clean_environment
 
 from hotreload_tool import abi
+from livetools import Program, clean_environment
 
 REPO = Path(__file__).resolve().parents[1]
 RUNTIME = REPO / "runtime"
@@ -79,7 +79,7 @@ def run(argv: Sequence[str | Path]) -> str:
 
 
 @functools.cache
-def runtime_objects(folder: Path, flags: tuple[str, ...] = ()) -> tuple[list[Path], Path]:
+def runtime_objects(folder: Path, flags: tuple[str, ...]) -> tuple[list[Path], Path]:
     """The runtime's objects, compiled once per `folder` and `flags`, and the archive with poll.o."""
     out = folder / ("runtime" + hashlib.sha1(" ".join(flags).encode()).hexdigest()[:8])
     out.mkdir()
@@ -194,7 +194,9 @@ def _table_source(recipe: Recipe, needed: Mapping[str, int], generation: int, id
                 len(recipe.tls), 0, 0]
     return ('  .section .hr.image,"aw",@nobits\n  .hidden hr_image\nhr_image:\n'
             + "".join(f"  .globl {name}\n  .hidden {name}\n{name} = hr_image + {at:#x}\n" for name, at in needed.items())
-            + '  .section .hotreload.payload,"aw",@progbits\n  .balign 8\n  .globl hr_payload\n  .hidden hr_eh_frame\nhr_payload:\n'
+            + '  .section .hotreload.payload,"aw",@progbits\n  .balign 8\n  .globl hr_payload\n  .hidden hr_eh_frame\n'
+            + "hr_payload:\n"
+            + "hr_payload:\n"
             + f"  .byte {', '.join(map(str, head))}\n{_words(pointers)}redirects:\n{_words(rows)}updates:\n{_words(updates)}"
             + f"modules:\n{_words(recipe.tls)}{''.join(contents)}  .balign 8\n"
             + '  .section .note.GNU-stack,"",@progbits\n')
