@@ -165,6 +165,9 @@ class Elf:
                 return
             rela = self.add_section(Section(".rela" + section.name, SHT_RELA, SHF_INFO_LINK | section.flags & SHF_GROUP,
                                             align=8, entsize=_RELA.size, info=section.index, link=self.symtab.index))
+            for group, _, members in self.groups():
+                if section.index in members:         # what applies to a member goes with the group
+                    group.data += struct.pack("<I", rela.index)
         self._relas[section.index] = list(relas)
         rela.data = b"".join(_RELA.pack(r.offset, r.symbol << 32 | r.type, r.addend) for r in relas)
 

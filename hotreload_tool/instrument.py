@@ -250,7 +250,8 @@ def _largest_gap(section: Section, parts: list[Part]) -> int:
 
 
 def _made_up(name: str, suffix: str) -> str:
-    return quote(name, safe="/._-+=,()[]{}!#$&*^~%") + suffix      # no '@': linkers read a version there
+    """No '@': linkers read a version there. Names that are not UTF-8 come as `elf` reads them."""
+    return quote(name, safe="/._-+=,()[]{}!#$&*^~%", errors="surrogateescape") + suffix
 
 
 def _add_stubs(s: Survey) -> dict[Part, Symbol]:
@@ -352,7 +353,7 @@ def _retarget(s: Survey, stubs: dict[Part, Symbol], data: dict[Part, Symbol]) ->
 
 def _retargeted(s: Survey, section: Section, rela: Rela, stubs: dict[Part, Symbol], data: dict[Part, Symbol]) -> Rela:
     symbol = s.elf.symbols[rela.symbol]
-    if not symbol.defined:
+    if not symbol.defined or symbol.type == elf.STT_GNU_IFUNC:     # an IFUNC lies at its resolver, and is another function
         return rela
     home = s.elf.sections[symbol.shndx]
     if home.index not in s.parts or home.name == names.SLOT_SECTION:

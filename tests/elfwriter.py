@@ -89,7 +89,7 @@ class Rel:
         if isinstance(self.type, int):
             return self.type
         name = self.type if self.type.startswith("R_") else "R_X86_64_" + self.type
-        return int(ENUM_RELOC_TYPE_x64[name])
+        return 41 if name == "R_X86_64_GOTPCRELX" else int(ENUM_RELOC_TYPE_x64[name])     # pyelftools lacks that one
 
 
 @dataclass
