@@ -6,17 +6,20 @@ a process or reads a file. `show` is the only function that writes.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from .demangle import readable
-from .errors import Refused
+from .errors import Refusal, Refused
+from .names import LOCAL_SEPARATOR
 
 Document = dict[str, Any]
 
 _SHOWN_NAMES = 8      # of a longer list, this many names and a count
+_LAYOUT = "type-layout"   # code of the refusals that come in crowds: every template made with a changed type
 _SHORT_ID = 12        # hex digits of a build-id in running text; `--json` has all of them
 
 
@@ -86,10 +89,41 @@ def _code_name(error: Exception) -> str:
 
 def _failure_lines(error: Exception, document: Document) -> list[Line]:
     if isinstance(error, Refused):
-        return [Line("refused, nothing changed:", "bold red"), *(Line(f"  {r}") for r in error.refusals)]
+        return [Line("refused, nothing changed:", "bold red"), *_refusal_lines(error.refusals)]
     detail = document.get("detail", "")
     said = document["message"]
     return [Line(f"hotpatch: {said}: {detail}" if detail and detail not in said else f"hotpatch: {said}", "bold red")]
+
+
+def _refusal_lines(refusals: Sequence[Refusal]) -> list[Line]:
+    """One line for each refusal; templates are named with the type they are made of, whose change is the reason."""
+    types = [r.name for r in refusals if r.code == _LAYOUT]
+    made_of = {name: _root(name, types) for name in types}
+    lines = []
+    for refusal in refusals:
+        if made_of.get(refusal.name, refusal.name) != refusal.name and refusal.code == _LAYOUT:
+            continue
+        more = sum(root == refusal.name != name for name, root in made_of.items()) if refusal.code == _LAYOUT else 0
+        others = f" (and of {plural(more, 'type')} made with it)" if more else ""
+        lines.append(Line(f"  {_place(refusal)}{refusal.reason}{others}; {refusal.advice}"))
+    return lines
+
+
+def _place(refusal: Refusal) -> str:
+    """Object and name, as people write them."""
+    name, _, obj = refusal.name.partition(LOCAL_SEPARATOR)
+    plain = readable([name if obj == refusal.object else refusal.name])[0]
+    return "".join(f"{part}: " for part in (refusal.object, plain) if part)
+
+
+def _root(name: str, types: Sequence[str]) -> str:
+    """The plainest of `types` that is an argument of template `name`; `name` itself if there is none."""
+    _, _, arguments = name.partition("<")
+    for other in sorted(types, key=lambda t: (t.count("<"), len(t), t)):
+        bare = other.removeprefix("struct ").removeprefix("class ").removeprefix("union ")
+        if other != name and bare in arguments and re.search(rf"(?<![\w:]){re.escape(bare)}(?![\w:])", arguments):
+            return other
+    return name
 
 
 # ---- apply -----------------------------------------------------------------------------------------------------

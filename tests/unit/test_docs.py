@@ -9,7 +9,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 EDITS = REPO / "docs/edits.md"
-_NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)(?:\[([\w-]+)\])?`")
 
 
 def rows() -> list[str]:
@@ -30,9 +30,10 @@ def test_there_are_rows() -> None:
 def test_each_edit_names_a_test_that_exists(row: str) -> None:
     named = _NAMED.findall(row)
     assert named, f"docs/edits.md: this row names no test: {row}"
-    for file, function in named:
+    for file, function, case in named:
         assert (REPO / file).is_file(), f"docs/edits.md: there is no {file}"
         assert function in functions(REPO / file), f"docs/edits.md: {file} has no {function}"
+        assert f'"{case}"' in (REPO / file).read_text() or not case, f"docs/edits.md: {file} has no case {case}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/edits.md", "docs/architecture.md"])

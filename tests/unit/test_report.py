@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -136,6 +137,35 @@ def test_every_refusal_is_told() -> None:
         "refused, nothing changed:", "  build/a.o: table: it shrank; restart the program",
         "  new thread-local; use a global"]
     assert result.document["refusals"][0]["code"] == "data-size"
+
+
+def layout(name: str) -> Refusal:
+    return Refusal("type-layout", "b.o", name, f"the layout of type {name} changed", "restart")
+
+
+def test_templates_of_a_changed_type_are_counted_with_it() -> None:
+    types = ["class std::unique_ptr<Dog, std::default_delete<Dog> >", "struct Dog", "struct Kennel<Dogma>",
+             "struct std::default_delete<Dog>", "struct zoo::Dog"]
+    result = report.failure(Refused([layout(t) for t in types]))
+    assert text(result.problems).splitlines() == [
+        "refused, nothing changed:",
+        "  b.o: struct Dog: the layout of type struct Dog changed (and of 2 types made with it); restart",
+        "  b.o: struct Kennel<Dogma>: the layout of type struct Kennel<Dogma> changed; restart",
+        "  b.o: struct zoo::Dog: the layout of type struct zoo::Dog changed; restart"]
+    assert len(result.document["refusals"]) == len(types)
+
+
+def test_a_template_is_told_where_its_argument_did_not_change() -> None:
+    shown = text(report.failure(Refused([layout("struct Box<Cat>"), layout("struct Shelf<Box<Cat> >")])).problems)
+    assert "struct Box<Cat> changed (and of 1 type made with it)" in shown and "Shelf" not in shown
+
+
+@pytest.mark.skipif(not shutil.which("c++filt"), reason="no c++filt")
+def test_refused_names_are_readable() -> None:
+    refusals = [Refusal("data-size", "b.o", "_ZTV3Dog", "it grew", "restart"),
+                Refusal("signature", "b.o", "_ZL4walki~b.o", "it changed", "rename it")]
+    assert text(report.failure(Refused(refusals)).problems).splitlines()[1:] == [
+        "  b.o: vtable for Dog: it grew; restart", "  b.o: walk(int): it changed; rename it"]
 
 
 def test_a_damaged_file_is_named() -> None:
