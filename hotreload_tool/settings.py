@@ -150,6 +150,7 @@ def help_text() -> str:
              "the bundle, HOTRELOAD=0 builds without the tool. Variables, for environments and the command line:"]
     for setting in SETTINGS:
         lines.append(f"  {setting.name:18} {setting.help} (default: {_shown(setting.default)})")
+    lines.append("  HOTRELOAD_CCFLAGS  flags for each compile; without -g, any edited header is refused (default: by compiler)")
     return "\n".join(lines) + "\n"
 
 

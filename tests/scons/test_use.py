@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hotreload_tool import instrument
 from sconsproject import Project, check_null_build, targets_built
 
 HEAD = """
@@ -163,6 +164,49 @@ def test_objects_are_named_by_their_path_in_the_build(root: Path, tool: Path) ->
     project.write("twice.c", "static int hidden = 21;\nint twice(int x) { return x + hidden++; }\n")
     project.scons()
     assert b"hidden~out/two.o" in (root / "out/two.o").read_bytes()
+
+
+def headers_digest(project: Project, path: str) -> str | None:
+    return instrument.read_map(project.root / path).headers
+
+
+def test_objects_know_the_headers_they_were_compiled_with(root: Path, tool: Path) -> None:
+    """By content, through other headers too, and nothing else: neither the source nor a header not included."""
+    project = project_of(root, tool, "env.Program('prog', ['main.c', 'twice.c'], CPPPATH=['inc'])\n",
+                         **{"inc/outer.h": '#include "inner.h"\n', "inc/inner.h": "#define ZERO 0\n", "inc/other.h": "\n"})
+    project.write("main.c", '#include "outer.h"\n' + MAIN)
+    project.scons()
+    first = headers_digest(project, "main.o"), headers_digest(project, "twice.o")
+    assert first[0] and first[1] and first[0] != first[1]
+    project.edit("main.c", "- 42", "- 42 + ZERO")
+    project.edit("twice.c", "2 * x", "x + x")
+    project.write("inc/other.h", "#define OTHER 1\n")
+    project.scons()
+    assert (headers_digest(project, "main.o"), headers_digest(project, "twice.o")) == first
+    project.edit("inc/inner.h", "ZERO 0", "ZERO 00")
+    project.scons()
+    assert headers_digest(project, "main.o") != first[0] and headers_digest(project, "twice.o") == first[1]
+
+
+def test_assembler_sources_and_split_debug_information(root: Path, tool: Path) -> None:
+    """Objects of other compilers' commands, and a compiler that makes two files."""
+    text = '.text\n.globl twice\n.type twice,@function\ntwice:\n lea (%rdi,%rdi),%eax\n ret\n.size twice,.-twice\n'
+    rest = """
+env.Tool('as')
+env.Program('prog', ['main.c', 'twice.S'], CCFLAGS=['-gsplit-dwarf'])
+"""
+    project = project_of(root, tool, rest, **{"twice.S": text + '.section .note.GNU-stack,"",@progbits\n'})
+    project.scons()
+    assert instrumented(project, "main.o") and instrumented(project, "twice.o")
+    project.run("prog")
+    check_null_build(project)
+
+
+def test_target_declared_twice_is_one_image(root: Path, tool: Path) -> None:
+    project = project_of(root, tool, "env.Program('prog', ['main.c', 'twice.c'])\n" * 2)
+    built = project.scons()
+    [link] = [line for line in built.lines if line.startswith("gcc -o prog ")]
+    assert link.count("/agent.o") == 1 and link.count("--build-id") == 1
 
 
 def test_configure_tests_are_plain_programs(root: Path, tool: Path) -> None:
