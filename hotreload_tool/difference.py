@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -321,15 +321,37 @@ def _keep_symbols(result: Difference, before: Mapping[str, Entry], after: Mappin
 # them apart is which functions use them, and in which order. Never the number.
 
 
-def correlate(old: ObjectMap, new: ObjectMap) -> Correlation:
+@dataclass(frozen=True)
+class Retired:
+    """A static local that is no longer in the source but still in the process; its function may come back."""
+    entry: DataEntry            # under a name of its own, since its number is taken by others
+    users: frozenset[str]       # functions that used it
+
+
+def retire(old: ObjectMap, names: Collection[str], mark: str) -> dict[str, Retired]:
+    """What becomes of those static locals of `old` that are in `names`: old name -> the retired one, in order of use.
+    `mark` makes their new names differ from all others. Without users they are forgotten."""
+    statics = _Statics(old)
+    in_order = dict.fromkeys(name for used in statics.uses.values() for name in used if name in names)
+    return {name: Retired(dataclasses.replace(statics.entries[name], name=_marked(name, mark)), frozenset(statics.users[name]))
+            for name in in_order}
+
+
+def _marked(name: str, mark: str) -> str:
+    symbol, separator, obj = name.partition(LOCAL_SEPARATOR)
+    return f"{symbol}!{mark}{separator}{obj}"
+
+
+def correlate(old: ObjectMap, new: ObjectMap, retired: Iterable[Retired] = ()) -> Correlation:
     """Find for each C static local of `new` the one of `old` that it continues.
 
     From sure to likely: a function that did not change uses its static locals in the same order; then equal sets of
-    users and an equal shape; then users that overlap; last, the only one left whose users are all gone. Where two
-    answers are possible none is given, and the variables are listed in `ambiguous`. All others are new.
+    users and an equal shape; then users that overlap; then a `retired` one of the same users, shape and initial value;
+    last, the only one left whose users are all gone. Where two answers are possible none is given, and the variables
+    are listed in `ambiguous`. All others are new.
     """
     result = Correlation()
-    before, after = _Statics(old), _Statics(new)
+    before, after = _Statics(old, list(retired)), _Statics(new)
     if not before.entries or not after.entries:
         return result
     certain, torn = _by_unchanged_users(old, new, before, after)
@@ -341,7 +363,7 @@ def correlate(old: ObjectMap, new: ObjectMap) -> Correlation:
 class _Statics:
     """The static locals of one object and who uses them."""
 
-    def __init__(self, m: ObjectMap) -> None:
+    def __init__(self, m: ObjectMap, retired: Sequence[Retired] = ()) -> None:
         self.object = m.object
         self.entries = {d.name: d for d in m.data if d.static_local}
         self.functions = {without_clone_suffix(f.name) for f in m.functions}
@@ -354,6 +376,11 @@ class _Statics:
                 if user not in self.users[name]:
                     self.users[name].add(user)
                     self.uses.setdefault(user, []).append(name)
+        self.retired = {r.entry.name for r in retired}
+        for r in retired:
+            self.entries[r.entry.name], self.users[r.entry.name] = r.entry, set(r.users)
+            for user in r.users:
+                self.uses.setdefault(user, []).append(r.entry.name)
 
     def _reached(self, refs: Sequence[str], data: Mapping[str, DataEntry]) -> list[str]:
         found: dict[str, None] = {}
@@ -369,8 +396,8 @@ class _Statics:
             pending += reversed(data[name].refs)
         return list(found)
 
-    def of(self, base: str) -> list[str]:
-        return [name for name, d in self.entries.items() if d.static_local == base]
+    def of(self, base: str, retired: bool = False) -> list[str]:
+        return [n for n, d in self.entries.items() if d.static_local == base and (n in self.retired) == retired]
 
 
 def _by_unchanged_users(old: ObjectMap, new: ObjectMap, before: _Statics, after: _Statics) -> tuple[dict[str, str], set[str]]:
@@ -415,6 +442,7 @@ class _Matching:
         self._by_overlapping_users(same_shape=True)
         self._by_overlapping_users(same_shape=False)
         self._unused()
+        self._by_coming_back()
         self._by_vanished_users()
 
     def _pair(self, news: Sequence[str], olds: Sequence[str]) -> None:
@@ -430,17 +458,19 @@ class _Matching:
         self.news = [n for n in self.news if n not in news]
         self.olds = [o for o in self.olds if o not in olds]
 
-    def _by_equal_users(self) -> None:
+    def _by_equal_users(self, coming_back: bool = False) -> None:
+        """Of those that come back, the initial value must be the same too, and if it is not clear which, they are new."""
         groups: dict[tuple[object, ...], tuple[list[str], list[str]]] = {}
         for side, statics in ((0, self.before), (1, self.after)):
             for name in (self.olds, self.news)[side]:
                 if statics.users[name]:
-                    key = (_shape(statics.entries[name]), frozenset(statics.users[name]))
+                    entry = statics.entries[name]
+                    key = (_shape(entry), entry.digest if coming_back else "", frozenset(statics.users[name]))
                     groups.setdefault(key, ([], []))[side].append(name)
-        for (_, users), (olds, news) in groups.items():
-            if not olds or not news:
+        for olds, news in groups.values():
+            if not olds or not news or coming_back and len(olds) != len(news):
                 continue
-            where = ", ".join(sorted(map(str, users)))  # type: ignore[call-overload]
+            where = ", ".join(sorted(self.after.users[news[0]]))
             if len(olds) != len(news):
                 self._unsure(news, olds, f"{where} had {len(olds)} of this name and type, now has {len(news)}")
                 continue
@@ -463,6 +493,11 @@ class _Matching:
             if dict(zip(mine, theirs)) != by_number:
                 return None
         return list(by_number), list(by_number.values())
+
+    def _by_coming_back(self) -> None:
+        living, self.olds = self.olds, self.before.of(self.base, retired=True)
+        self._by_equal_users(coming_back=True)
+        self.olds = living
 
     def _by_overlapping_users(self, same_shape: bool) -> None:
         for news, olds in self._components(same_shape):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from . import difference
-from .difference import Definition
+from .difference import Definition, Retired
 from .errors import Damaged, NotForImage
 from .names import BODY_SUFFIX, SLOT_SUFFIX
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
@@ -124,6 +124,7 @@ class LiveState:
     ifuncs: set[str] = field(default_factory=set)                       # resolved at load time: no address to bind to
     definitions: dict[str, tuple[Definition, ...]] = field(default_factory=dict)  # name -> who defines it, in link order
     order: dict[str, int] = field(default_factory=dict)                 # object -> position in link order
+    retired_statics: dict[str, dict[str, Retired]] = field(default_factory=dict)  # object -> name in `data` -> static local
 
     def redefined(self, news: Mapping[str, ObjectMap | None]) -> dict[str, tuple[Definition, ...]]:
         """Who defines each name that an object of `news` defines or used to define, once `news` are in (None: an object
@@ -145,7 +146,7 @@ class LiveState:
         return dataclasses.replace(
             self, maps=dict(self.maps), functions=dict(self.functions), data=dict(self.data),
             types={s: set(objects) for s, objects in self.types.items()}, definitions=dict(self.definitions),
-            order=dict(self.order))
+            order=dict(self.order), retired_statics={obj: dict(found) for obj, found in self.retired_statics.items()})
 
 
 # ---- the image as built ------------------------------------------------------------------------------------------
@@ -293,9 +294,9 @@ def _replace_data(state: LiveState, data: Mapping[str, Any], news: Mapping[str, 
     """Static locals swap names, so all old ones are looked up before a new one is written."""
     entries = {d.name: (m.object, d) for m in news.values() for d in m.data}
     bound = {str(b["name"]): (state.data.get(str(b["was"])), b) for b in data["bound"]}
-    numbered = {d.name for obj in news if obj in state.maps for d in state.maps[obj].data if d.static_local}
-    for name in numbered:
-        state.data.pop(name, None)
+    taken = {str(b["was"]) for b in data["bound"] if b["name"] in entries}
+    for obj in news.keys() & state.maps.keys():
+        _retire_statics(state, obj, taken, generation)
     for name, (was, record) in bound.items():
         if name in entries:
             state.data[name] = _continued(was, entries[name], record, generation)
@@ -306,6 +307,18 @@ def _replace_data(state: LiveState, data: Mapping[str, Any], news: Mapping[str, 
     for record in data["updated"]:
         obj, entry = _entry_of(state, record, entries)
         state.data[entry.name] = dataclasses.replace(state.data[entry.name], digest=entry.digest, object=obj, kind=entry.kind)
+
+
+def _retire_statics(state: LiveState, obj: str, taken: set[str], generation: int) -> None:
+    """Free the numbers of an object's static locals. Those that nobody took over may come back with their function."""
+    old = state.maps[obj]
+    living = {d.name: state.data.pop(d.name) for d in old.data if d.static_local and d.name in state.data}
+    retired = state.retired_statics.setdefault(obj, {})
+    for name in retired.keys() & taken:
+        del retired[name], state.data[name]
+    for name, gone in difference.retire(old, living.keys() - taken, str(generation)).items():
+        retired[gone.entry.name] = gone
+        state.data[gone.entry.name] = dataclasses.replace(living[name], name=gone.entry.name, retired=generation)
 
 
 def _continued(was: LiveData | None, new: tuple[str, DataEntry], record: Mapping[str, Any], generation: int) -> LiveData:

@@ -80,7 +80,8 @@ class FunctionChange:
     slot: int
     old_body: int
     old_size: int
-    why: str = "content"   # "content", or "direct": its code jumps straight into the old body of a changed function
+    why: str = "content"   # "content" | "names": a name it uses means something else now
+                           # | "direct": its code jumps straight into the old body of a changed function
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def make_plan(live: LiveState, news: Mapping[str, ObjectMap | None], *,
     work.check_types()
     work.classify_data()
     work.classify_functions()
+    work.follow_names()
     work.follow_direct_jumps()
     work.collect_what_is_reached()
     work.check_what_is_reached()
@@ -190,7 +192,7 @@ class _Work:
     def correlate_static_locals(self) -> None:
         for obj, new in self.maps.items():
             if obj in self.live.maps:
-                found = difference.correlate(self.live.maps[obj], new)
+                found = difference.correlate(self.live.maps[obj], new, self.live.retired_statics.get(obj, {}).values())
                 self.statics.pairs.update(found.pairs)
                 self.statics.ambiguous += found.ambiguous
                 self.statics.inherited.update(found.inherited)
@@ -268,10 +270,8 @@ class _Work:
                 self._compare_with_live(obj, entry, was)
 
     def _live_data(self, entry: DataEntry) -> LiveData | None:
-        if entry.static_local:
-            old_name = self.statics.pairs.get(entry.name)
-            return self.live.data.get(old_name) if old_name else None
-        was = self.live.data.get(entry.name)
+        old_name = self.statics.pairs.get(entry.name, "") if entry.static_local else entry.name
+        was = self.live.data.get(old_name)
         if was is None or was.retired is None:
             return was
         if _differences(was, entry):
@@ -289,10 +289,8 @@ class _Work:
             for aspect in differences.keys() - {"content"}:
                 old, new = differences[aspect]
                 self._refuse(f"data-{aspect}", obj, entry.name, old=old, new=new)
-        elif kind_class(was.kind) == "writable":
-            self._refuse("initialiser", obj, entry.name)
         else:
-            self.plan.updates.append(Update(entry.name, obj, was.name, was.address, was.size, was.kind))
+            self._update(obj, entry, was)
 
     # ---- functions ----------------------------------------------------------------------------------------------
 
@@ -319,6 +317,8 @@ class _Work:
         elif was.digest != entry.digest:
             self._change(obj, entry, was, "content")
             self._check_signature(obj, entry, was)
+        elif name not in self.live.definitions:
+            self._change(obj, entry, was, "names")      # it comes back: its variables may not be where its old code has them
 
     def _change(self, obj: str, entry: FunctionEntry, was: LiveFunction, why: str) -> None:
         if was.slot is None or was.body is None:
@@ -332,6 +332,38 @@ class _Work:
     def _check_signature(self, obj: str, entry: FunctionEntry, was: LiveFunction) -> None:
         if was.signature and entry.signature and was.signature != entry.signature:
             self._refuse("signature", obj, entry.name, old=was.signature, new=entry.signature)
+
+    def follow_names(self) -> None:
+        """Code that is as it was must be linked anew if a name in it means something else: a variable that comes back
+        as a new one, a function that takes the place of a library's or gives way to it."""
+        gone = {name for name, definition in self.prevailing.items() if definition is None}
+        moved = gone.union(name for name in self.fresh if not self._lives(name))
+        if not moved:
+            return
+        elsewhere = {o: m for o, m in self.live.maps.items() if o not in self.news and not moved.isdisjoint(m.imports)}
+        for obj, m in {**self.maps, **elsewhere}.items():
+            for entry in difference.entries(m):
+                if not moved.isdisjoint(entry.refs) and entry.name not in self.changed:
+                    self._link_anew(Definition(obj, entry))
+
+    def _link_anew(self, definition: Definition) -> None:
+        obj, entry = definition
+        if self._definition(entry.name) != definition or entry.name in self.fresh:
+            return
+        if isinstance(entry, FunctionEntry):
+            was = self.live.functions.get(entry.name)
+            if was is not None:
+                self._change(obj, entry, was, "names")
+        elif entry.name not in {u.name for u in self.plan.updates}:
+            data = self.continued.get(entry.name) or self.live.data.get(entry.name)
+            if data is not None and data.digest == entry.digest:
+                self._update(obj, entry, data)
+
+    def _update(self, obj: str, entry: DataEntry, was: LiveData) -> None:
+        if kind_class(was.kind) == "writable":
+            self._refuse("initialiser", obj, entry.name)
+        elif kind_class(was.kind) == "constant":
+            self.plan.updates.append(Update(entry.name, obj, was.name, was.address, was.size, was.kind))
 
     def follow_direct_jumps(self) -> None:
         """Code that jumps into another function's body without a relocation goes past the stub: it must be replaced

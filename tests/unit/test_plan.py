@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapmaker import fn, image, objmap, static, var
 
@@ -179,7 +179,7 @@ def test_a_function_that_comes_back_goes_through_its_old_slot():
         ("g", live.functions["g"].slot),
     ]
     same = plan(after, objmap("a.o", fn("f", "1", ["g"]), fn("g", "1")))
-    assert [c.name for c in same.changed] == ["f"] and same.bindings["g"].address == live.functions["g"].entry
+    assert [(c.name, c.why) for c in same.changed] == [("f", "content"), ("g", "names")]
 
 
 def test_a_variable_that_comes_back_goes_on_with_its_value():
@@ -546,35 +546,93 @@ def test_every_refusal_has_a_reason_and_advice_in_plain_words():
 
 @st.composite
 def edits(draw: st.DrawFn) -> list[ObjectMap]:
-    """Versions of one object, each a supported edit of any other: functions with static locals, numbered anew each time."""
+    """Versions of one object: functions come, change and go, with static locals that are numbered anew each time."""
     versions = []
-    for _ in range(draw(st.integers(2, 4))):
+    for _ in range(draw(st.integers(2, 5))):
         names = draw(st.lists(st.sampled_from(["f", "g", "h", "z"]), unique=True, min_size=1))
         functions, data = [], []
-        for number, name in enumerate(reversed(names)):
-            functions.append(fn(name, draw(st.sampled_from("12")), [f"n.{number}~a.o"]))
-            data.append(static(f"n.{number}", "a.o"))
-        main = fn("main", draw(st.sampled_from("123")) + "".join(names), names)
+        for name in reversed(names):
+            count = draw(st.sampled_from([0, 1, 1, 1, 2]))
+            mine = [f"n.{len(data) + k}" for k in range(count)][::-1]
+            functions.append(fn(name, draw(st.sampled_from("12")) + str(count), [f"{n}~a.o" for n in mine]))
+            data += [static(n, "a.o") for n in reversed(mine)]
+        main = fn("main", "".join(names), names)
         versions.append(objmap("a.o", main, *functions, *data))
     return versions
 
 
+@settings(max_examples=400)
 @given(edits())
-def test_a_variable_never_changes_hands_between_functions_that_persist(versions):
-    """Over any chain of generations: while f is in the source, f's n stays at its address, and no other function gets it."""
+def test_code_that_runs_and_the_books_agree_on_where_every_variable_is(versions):
+    """Over any chain of generations, functions that left and came back included."""
     live = from_image(image(versions[0]))
-    owner = {f.name: live.data[f.refs[0]].address for f in versions[0].functions if f.name != "main"}
-    for before, after in zip(versions, versions[1:]):
+    linked = {f.name: [live.data[r].address for r in f.refs] for f in versions[0].functions if f.name != "main"}
+    for after in versions[1:]:
         made = plan(live, after)
         if made.refusals:
             assert {r.code for r in made.refusals} == {"static-local"}
             return
         live = apply(live, made, after)
         assert plan(live, after).empty
-        persisting = {f.name for f in before.functions} & {f.name for f in after.functions} - {"main"}
-        place = {
-            f.name: live.data[f.refs[0]].address for f in after.functions if f.name != "main" and f.refs[0] in live.data
-        }
-        assert {n: place[n] for n in persisting if n in place} == {n: owner[n] for n in persisting if n in place}
-        assert len(set(place.values())) == len(place)
-        owner = {**{n: owner[n] for n in persisting if n in owner}, **place}
+        anew = {c.name for c in (*made.changed, *made.added)}
+        running = [f for f in after.functions if f.name in live.functions and f.name != "main"]
+        for f in running:
+            addresses = [live.data[r].address for r in f.refs]
+            assert f.name in anew or addresses == linked[f.name], "code that was not replaced uses what it always used"
+            linked[f.name] = addresses
+        used = [a for f in running for a in linked[f.name]]
+        assert len(set(used)) == len(used), "no two functions share one"
+
+
+def test_a_static_local_comes_back_with_its_function_and_nobody_else_takes_it():
+    """As after commenting a call out, patching, patching something else in, and undoing both."""
+    g = fn("g~a.o", "1", ["n.0~a.o"])
+    first = objmap("a.o", fn("main", "1", ["g~a.o"]), g, static("n.0", "a.o"))
+    without = objmap("a.o", fn("main", "2"))
+    other = objmap("a.o", fn("main", "3", ["z~a.o"]), fn("z~a.o", "1", ["n.0~a.o"]), static("n.0", "a.o"))
+    live = from_image(image(first))
+    place = live.data["n.0~a.o"].address
+    live = apply(live, plan(live, without), without)
+    made = plan(live, other)
+    assert [d.name for d in made.new_data] == ["n.0~a.o"]
+    live = apply(live, made, other)
+    assert live.data["n.0~a.o"].address != place
+    back = plan(live, first)
+    assert back.bindings["n.0~a.o"].address == place and back.new_data == []
+    assert [c.name for c in back.changed] == ["main", "g~a.o"] and any("n.0 is back" in n for n in back.notes)
+    live = apply(live, back, first)
+    assert live.data["n.0~a.o"].address == place and live.retired_statics["a.o"].keys() == {"n.0!3~a.o"}
+
+
+# ---- names that mean something else now --------------------------------------------------------------------------
+
+
+def test_unchanged_code_is_linked_anew_if_its_variable_comes_back_as_another():
+    old = objmap("a.o", fn("main", "1", ["g~a.o"]), fn("g~a.o", "1", ["v~a.o"]), var("v~a.o", "5"))
+    live = from_image(image(old))
+    gone = objmap("a.o", fn("main", "2"))
+    live = apply(live, plan(live, gone), gone)
+    made = plan(live, replace(old, data=[var("v~a.o", "6")]))
+    assert [(c.name, c.why) for c in made.changed] == [("main", "content"), ("g~a.o", "names")]
+    assert [d.name for d in made.new_data] == ["v~a.o"]
+
+
+def test_a_function_that_takes_the_place_of_a_library_s_and_gives_way_to_it():
+    caller, table = fn("f", "1", ["strlcpy"]), var("table", "1", "relro", refs=["strlcpy"])
+    a, empty, own = objmap("a.o", caller, table, imports=["strlcpy"]), objmap("b.o"), objmap("b.o", fn("strlcpy"))
+    made = plan(from_image(image(a, empty)), own)
+    assert [(c.name, c.object, c.why) for c in made.changed] == [("f", "a.o", "names")] and made.objects == [
+        "a.o",
+        "b.o",
+    ]
+    assert [x.name for x in made.added] == ["strlcpy"] and [u.name for u in made.updates] == ["table"]
+    made = plan(from_image(image(a, own)), empty)
+    assert [(c.name, c.why) for c in made.changed] == [("f", "names")] and "strlcpy" not in made.bindings
+    assert [u.name for u in made.updates] == ["table"] and made.objects == ["a.o"]
+
+
+def test_a_writable_variable_whose_initial_value_means_something_else_is_refused():
+    a = objmap("a.o", var("hook", "1", refs=["strlcpy"]), imports=["strlcpy"])
+    assert refused(plan(from_image(image(a, objmap("b.o"))), objmap("b.o", fn("strlcpy")))) == [
+        ("initialiser", "a.o", "hook")
+    ]
