@@ -280,3 +280,14 @@ def maps(pid: int) -> list[Mapping_]:
         first, last = (int(x, 16) for x in words[0].split("-"))
         found.append(Mapping_(first, last, words[1], words[5] if len(words) > 5 else ""))
     return found
+
+
+def settled_maps(pid: int) -> list[Mapping_]:
+    """The maps without what the allocator makes anonymously on the side (heaps of threads, stacks).
+
+    Files, and the anonymous pages next to the program's own: its .bss with the arena.
+    """
+    found = maps(pid)
+    program = os.readlink(f"/proc/{pid}/exe")
+    first = next(m.start for m in found if m.file == program)
+    return [m for m in found if m.file or first <= m.start < first + (1 << 28)]
