@@ -383,7 +383,7 @@ def _means_function(s: Survey, section: Section, rela: Rela, part: Part, offset:
         # A .cold half jumping to its function's first instruction jumps back; it does not call.
         return s.cold_parent.get(section.index) != part.symbols[0].name.removesuffix(names.BODY_SUFFIX) or owner is None \
             or owner.kind != "clone"
-    return owner is None or owner.kind != "label table"
+    return owner is None or owner.kind != "table"
 
 
 # ---- padding ------------------------------------------------------------------------------------

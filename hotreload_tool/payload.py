@@ -133,7 +133,7 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
     if cpu is None:
         raise Refused([Refusal("machine", name, "", f"it is for ELF machine {obj.machine}", "build for the image's machine")])
     image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
-    _name_new_content(obj, request)
+    _name_new_content(obj, request, cpu)
     words = _bind_thread_locals(obj, name, number, request, cpu)
     for symbol in obj.symbols:
         if symbol.binding == elf.STB_LOCAL or symbol.type == elf.STT_TLS or symbol.name == "_GLOBAL_OFFSET_TABLE_":
@@ -163,15 +163,26 @@ def _live_address(symbol: Symbol, request: PayloadRequest) -> int | None:
     return address
 
 
-def _name_new_content(obj: Elf, request: PayloadRequest) -> None:
+def _name_new_content(obj: Elf, request: PayloadRequest, cpu: ModuleType) -> None:
     """A symbol for each new body and each new constant, since the public name stays with what lives."""
     wanted = {c.name for c in request.changed} | {u.name for u in request.updates}
     bodies = {s.name: s for s in obj.symbols if s.defined and s.binding != elf.STB_LOCAL}
+    updated = {u.name for u in request.updates}
     for name in wanted & bodies.keys():
         body = _body_of(obj, bodies, name)
         if body is not None:
+            if name in updated:
+                _refuse_distances(obj, body, name, cpu)
             obj.add_symbol(Symbol(name + NEW_SUFFIX, body.shndx, body.value, body.size, type=body.type,
                                   binding=bodies[name].binding, other=elf.STV_HIDDEN))
+
+
+def _refuse_distances(obj: Elf, data: Symbol, name: str, cpu: ModuleType) -> None:
+    """New content is made beside the old one and copied there: a distance from where it was made would be wrong."""
+    home = obj.sections[data.shndx]
+    if any(r.type in cpu.PC_RELATIVE and data.value <= r.offset < data.value + data.size for r in obj.relocations(home)):
+        raise Refused([Refusal("relative-content", obj.where, name, "it changed, and holds distances from its own address, which "
+                               "cannot be made elsewhere", "restart the program to get this change")])
 
 
 def _body_of(obj: Elf, public: Mapping[str, Symbol], name: str) -> Symbol | None:

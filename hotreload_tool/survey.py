@@ -18,7 +18,7 @@ _CLONE = re.compile(r"\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?
 _COLD = re.compile(r"\.cold(?:\.\d+)?$")
 _NUMBERED = re.compile(r"^(?P<base>.+)\.\d+$")
 # Compiler-made constants: numbered anew at every compilation, so that the name says nothing.
-_MADE_UP = re.compile(r"^(?:\.L|CSWTCH\.|C\.\d+\.\d+$|__(?:func|FUNCTION|PRETTY_FUNCTION)__\.\d+$|switch\.table\.|__const\.)")
+_MADE_UP = re.compile(r"^(?:\.L|CSWTCH\.|C\.\d+\.\d+$|__(?:func|FUNCTION|PRETTY_FUNCTION)__\.\d+$|switch\.table\.|reltable\.|__const\.)")
 _C_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _ARRAYS = frozenset({elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY})
 _ARRAY_NAMES = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", ".jcr", ".tm_clone_table")
@@ -96,7 +96,7 @@ class Survey:
             return self._code_target(home, symbol.value + rela.addend + bias)
         if part is not None:
             return Target(part, rela.addend)
-        return self._data_target(home, symbol, section, rela, bias)
+        return self._data_target(home, symbol, section, rela)
 
     def _code_target(self, home: Section, position: int) -> Target:
         part = self.covering(home, position)
@@ -104,19 +104,18 @@ class Survey:
             part = self.anonymous(home, 0, home.size)
         return Target(part, position - part.start)
 
-    def _data_target(self, home: Section, symbol: Symbol, section: Section, rela: Rela, bias: int) -> Target:
+    def _data_target(self, home: Section, symbol: Symbol, section: Section, rela: Rela) -> Target:
         parts = self.parts.get(home.index, [])
         if len(parts) == 1 and parts[0].start == 0 and parts[0].end >= home.size:
             return Target(parts[0], symbol.value + rela.addend)
         if home.flags & elf.SHF_MERGE and symbol.type != elf.STT_SECTION:
-            position = symbol.value            # the assembler keeps the label, so this is exact
+            position, slack = symbol.value, 0  # the assembler keeps the label, so this is exact
         else:
-            exact = self.bias(section, rela) if bias and section.flags & elf.SHF_EXECINSTR else bias
-            position = symbol.value + rela.addend + exact
+            position, slack = self.position(section, rela)
             part = self.covering(home, position)
             if part is not None:
                 return Target(part, symbol.value + rela.addend - part.start)
-        part = self.chunk(home, position)
+        part = self.chunk(home, position, slack)
         return Target(part, symbol.value + rela.addend - part.start)
 
     def covering(self, section: Section, position: int) -> Part | None:
@@ -139,8 +138,10 @@ class Survey:
             part = self._anonymous[section.index, start] = Part(section, start, end, kind)
         return part
 
-    def chunk(self, section: Section, position: int) -> Part:
-        """The anonymous content at `position`: a string, a merged constant, or all up to the next place referred to."""
+    def chunk(self, section: Section, position: int, slack: int = 0) -> Part:
+        """The anonymous content at `position`: a string, a merged constant, or all up to the next place referred to.
+
+        Where the position may be up to `slack` bytes early, the next place must lie behind that."""
         if not 0 <= position <= section.size:
             return self.anonymous(section, 0, section.size)
         unit = max(section.entsize, 1)
@@ -154,8 +155,7 @@ class Survey:
         bounds = self._bounds.get(section.index)
         if bounds is None:
             bounds = self._bounds[section.index] = self._boundaries(section)
-        # Were the position a few bytes early (an instruction with an immediate), the next bound must still lie behind.
-        index = bisect_right(bounds, position + self.arch.PC_BIAS)
+        index = bisect_right(bounds, position + slack)
         return self.anonymous(section, position, bounds[index] if index < len(bounds) else section.size)
 
     def _boundaries(self, home: Section) -> list[int]:
@@ -166,17 +166,21 @@ class Survey:
             for rela in self.elf.relocations(section):
                 symbol = self.elf.symbols[rela.symbol]
                 if symbol.shndx == home.index:
-                    pcrel = rela.type in self.arch.PC_RELATIVE and section.flags & elf.SHF_EXECINSTR
-                    found.add(symbol.value + rela.addend + (self.bias(section, rela) if pcrel else 0))
+                    found.add(self.position(section, rela)[0])
         return sorted(found)
 
-    def bias(self, section: Section, rela: Rela) -> int:
-        """Bytes from a PC-relative field to the end of its instruction: decoded, since an immediate may follow."""
+    def position(self, section: Section, rela: Rela) -> tuple[int, int]:
+        """The offset that `rela` refers to in the section of its symbol, and by how many bytes it may be early.
+
+        The end of the instruction is decoded, since an immediate may follow the field."""
+        place = self.elf.symbols[rela.symbol].value + rela.addend
+        if rela.type not in self.arch.PC_RELATIVE or not section.flags & elf.SHF_EXECINSTR:
+            return place, 0
         ends = self._bias.get(section.index)
         if ends is None:
             ends = self._bias[section.index] = self._decode(section)
-        usual: int = self.arch.PC_BIAS
-        return ends.get(rela.offset, usual)
+        bias = ends.get(rela.offset)
+        return (place + self.arch.PC_BIAS, self.arch.PC_BIAS) if bias is None else (place + bias, 0)
 
     def _decode(self, section: Section) -> dict[int, int]:
         fields = sorted(r.offset for r in self.elf.relocations(section) if r.type in self.arch.PC_RELATIVE)
@@ -271,20 +275,26 @@ def _index(s: Survey) -> None:
 
 
 def _find_code_bound_data(s: Survey) -> None:
-    """Data that points into the middle of a function (tables of labels) goes with the code that it was made for."""
+    """Tables that go with the code they were made for: those that point into the middle of a function (labels), and
+    constants with distances from themselves to something else, which mean nothing at another address."""
     for section in s.elf.sections:
         parts = s.parts.get(section.index)
         if not parts or section.flags & elf.SHF_EXECINSTR:
             continue
         for rela in s.elf.relocations(section):
-            symbol = s.elf.symbols[rela.symbol]
-            if rela.type not in s.arch.ABSOLUTE or not symbol.defined \
-                    or not s.elf.sections[symbol.shndx].flags & elf.SHF_EXECINSTR:
-                continue
-            target = s.target(section, rela)
             owner = s.covering(section, rela.offset)
-            if target.offset and owner is not None and owner.symbols[0].binding == elf.STB_LOCAL:
-                owner.kind = "label table"
+            if owner is None or owner.symbols[0].binding != elf.STB_LOCAL:
+                continue
+            relative = rela.type in s.arch.PC_RELATIVE and not section.flags & elf.SHF_WRITE
+            if relative or _is_label(s, section, rela):
+                owner.kind = "table"
+
+
+def _is_label(s: Survey, section: Section, rela: Rela) -> bool:
+    symbol = s.elf.symbols[rela.symbol]
+    if rela.type not in s.arch.ABSOLUTE or not symbol.defined:
+        return False
+    return bool(s.elf.sections[symbol.shndx].flags & elf.SHF_EXECINSTR) and s.target(section, rela).offset != 0
 
 
 def _give_names(s: Survey) -> None:
@@ -292,7 +302,7 @@ def _give_names(s: Survey) -> None:
     for symbol_index in sorted(s.by_symbol):
         part = s.by_symbol[symbol_index]
         symbol = part.symbols[0]
-        if symbol.index != symbol_index or part.kind in ("clone", "label table"):
+        if symbol.index != symbol_index or part.kind in ("clone", "table"):
             continue
         if symbol.binding != elf.STB_LOCAL:
             part.name = symbol.name
