@@ -30,7 +30,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import arch, bundle, elf
+from . import abi, arch, bundle, elf
 from .bundle import Bundle
 from .elf import Elf, ElfError, Section
 from .errors import Damaged, HotreloadError, NotForImage, Refusal, Refused
@@ -56,8 +56,8 @@ _VISIBILITIES = ("DEFAULT", "INTERNAL", "HIDDEN", "PROTECTED")
 _PHDR, _SYM = struct.Struct("<IIQQQQQQ"), struct.Struct("<IBBHQQ")
 _RELA, _DYN = struct.Struct("<QQq"), struct.Struct("<QQ")
 _NOTE = struct.Struct("<III")
-# runtime/hotreload_abi.h, "image note", and runtime/internal.h, struct hr_image.
-_HR_ABI, _HR_NOTE_IMAGE, _HR_IMAGE_MAGIC = 1, 1, 0x31474D49
+# runtime/internal.h, struct hr_image, which the image note of runtime/hotreload_abi.h points to.
+_HR_IMAGE_MAGIC = 0x31474D49
 _HR_IMAGE_HEAD, _HR_IMAGE_ARENA, _DISTANCE = struct.Struct("<II"), 24, struct.Struct("<q")
 _POINTER = struct.Struct("<Q")
 
@@ -242,7 +242,7 @@ def _arena(image: Elf) -> tuple[int, int]:
     """(address, size) of the arena, found as an agent finds it: the note says where the runtime's struct hr_image is."""
     for section in image.sections:
         for owner, kind, start, size in _notes(section) if section.type == elf.SHT_NOTE else ():
-            if owner == NOTE_OWNER and kind == _HR_NOTE_IMAGE and size == _DISTANCE.size:
+            if owner == NOTE_OWNER and kind == abi.NOTE_IMAGE and size == _DISTANCE.size:
                 return _arena_of(image, section.addr + start + _DISTANCE.unpack_from(section.data, start)[0])
     raise Refused([Refusal("no-runtime", image.where, "", "has instrumented objects but not the runtime",
                            "link it with the hotreload tool")])
@@ -250,13 +250,13 @@ def _arena(image: Elf) -> tuple[int, int]:
 
 def _arena_of(image: Elf, hr_image: int) -> tuple[int, int]:
     head = _bytes_at(image, hr_image, _HR_IMAGE_HEAD.size)
-    magic, abi = _HR_IMAGE_HEAD.unpack(head) if head else (0, 0)
+    magic, version = _HR_IMAGE_HEAD.unpack(head) if head else (0, 0)
     ends = [hr_image + _HR_IMAGE_ARENA, hr_image + _HR_IMAGE_ARENA + _POINTER.size]
     found = _pointers(image, set(ends))
     if magic != _HR_IMAGE_MAGIC or len(found) != 2 or found[ends[0]] > found[ends[1]]:
         raise Damaged(image.where, f"hr_image at {hr_image:#x}", "is not the runtime's description of its image")
-    if abi != _HR_ABI:
-        raise Refused([Refusal("abi", image.where, "", f"holds a runtime of agent protocol {abi}, the tool speaks {_HR_ABI}",
+    if version != abi.ABI:
+        raise Refused([Refusal("abi", image.where, "", f"holds a runtime of agent protocol {version}, the tool speaks {abi.ABI}",
                                "build and start the program anew, or use the tool it was built with")])
     return found[ends[0]], found[ends[1]] - found[ends[0]]
 

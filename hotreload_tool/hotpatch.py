@@ -141,7 +141,7 @@ def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapp
         plan.check()
         if plan.empty:
             return None
-        made = make_bundle(live, plan, image, maps, old_contents(store, live, plan))
+        made = make_bundle(live, plan, image, old_contents(store, live, plan))
         return store.append(build_id, made)
 
 
@@ -197,10 +197,10 @@ def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content
     return found
 
 
-def make_bundle(live: LiveState, plan: Plan, image: ImageRequest, maps: Mapping[str, ObjectMap],
+def make_bundle(live: LiveState, plan: Plan, image: ImageRequest,
                 old: Mapping[str, Content]) -> bundle.Bundle:
     """Link the payload of `plan` and put it into a bundle. `old`: by name, of all that the plan updates."""
-    brought = [maps[o] if o in maps else live.maps[o] for o in plan.maps]
+    brought = plan.brought
     generation = live.generation + 1
     identity = bundle.generation_id(live.build_id, generation, live.id, brought)
     linked = payload.build(payload_request(live, plan, image, brought, identity, old), _linker(live, image))

@@ -5,6 +5,7 @@ variable is, its digest says. A plan with refusals must not be carried out; it l
 """
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -130,11 +131,16 @@ class Plan:
     removed: list[NewFunction] = field(default_factory=list)     # no longer in the source
     new_data: list[NewData] = field(default_factory=list)        # new, and reached
     updates: list[Update] = field(default_factory=list)
-    bindings: dict[str, Binding] = field(default_factory=dict)   # of all objects in `maps`, by new unique name
+    bindings: dict[str, Binding] = field(default_factory=dict)   # of all objects in `brought`, by new name
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)               # sentences for people
     objects: list[str] = field(default_factory=list)             # to be linked into the payload, in link order
-    maps: list[str] = field(default_factory=list)                # whose object maps the generation brings
+    brought: list[ObjectMap] = field(default_factory=list)       # the object maps that the generation brings
+
+    @property
+    def maps(self) -> list[str]:
+        """The objects of `brought`."""
+        return [m.object for m in self.brought]
 
     @property
     def empty(self) -> bool:
@@ -176,11 +182,14 @@ class _Work:
     def __init__(self, live: LiveState, news: Mapping[str, ObjectMap | None], known_sections: Collection[str]) -> None:
         self.live, self.known_sections = live, known_sections
         # An object that is as it was can't be part of a difference; its definitions still count in live.definitions.
-        self.news = {obj: new for obj, new in news.items() if new is None or live.maps.get(obj) != new}
-        self.maps: dict[str, ObjectMap] = {obj: new for obj, new in self.news.items() if new is not None}
+        # One that left the image is an object without content from now on.
+        self.left = {obj for obj, new in news.items() if new is None}
+        complete = {obj: _emptied(live.maps[obj]) if new is None else new for obj, new in news.items()
+                    if new is not None or obj in live.maps}
+        self.maps: dict[str, ObjectMap] = {obj: new for obj, new in complete.items() if live.maps.get(obj) != new}
         self.plan = Plan(live.build_id)
         self.statics = Correlation()                       # of all objects
-        self.redefined = live.redefined(self.news)
+        self.redefined = live.redefined(self.maps)
         self.prevailing = {name: difference.prevailing(found) for name, found in self.redefined.items()}
         self.changed: dict[str, Definition] = {}           # functions
         self.continued: dict[str, LiveData] = {}           # new data name -> what it is in the process
@@ -200,20 +209,15 @@ class _Work:
             self._refuse("static-local", unsure.object, unsure.base, reason=unsure.reason)
 
     def check_objects(self) -> None:
-        for obj, new in self.news.items():
+        for obj, new in self.maps.items():
             old = self.live.maps.get(obj)
             for change in difference.compare_special(old, new):
                 if change.section not in self.known_sections:
                     self._refuse_special(change)
-            if old is None or new is None or not self._differs(obj):
+            if old is None or obj in self.left or difference.compare(old, new).empty:
                 continue
             for refuse in (self._check_compiler, self._check_stubs, self._check_type_information):
                 refuse(old, new)
-
-    def _differs(self, obj: str) -> bool:
-        """Whether an object differs in what it defines, not only in numbers, lines and names of types."""
-        found = difference.compare(self.live.maps[obj], self.maps[obj])
-        return not found.empty
 
     def _check_compiler(self, old: ObjectMap, new: ObjectMap) -> None:
         if set(old.compiler) != set(new.compiler):
@@ -241,8 +245,8 @@ class _Work:
         self._refuse(code, change.object, change.section, what=change.what)
 
     def check_types(self) -> None:
-        olds = {obj: self.live.maps[obj] for obj in self.news if obj in self.live.maps}
-        elsewhere = (s for s, users in self.live.types.items() if not users <= self.news.keys())
+        olds = {obj: self.live.maps[obj] for obj in self.maps if obj in self.live.maps}
+        elsewhere = (s for s, users in self.live.types.items() if not users <= self.maps.keys())
         users: dict[str, list[str]] = {}
         for change in difference.layout_changes(olds, self.maps, elsewhere):
             users.setdefault(change.name, []).append(change.object)
@@ -340,7 +344,7 @@ class _Work:
         moved = gone.union(name for name in self.fresh if not self._lives(name))
         if not moved:
             return
-        elsewhere = {o: m for o, m in self.live.maps.items() if o not in self.news and not moved.isdisjoint(m.imports)}
+        elsewhere = {o: m for o, m in self.live.maps.items() if o not in self.maps and not moved.isdisjoint(m.imports)}
         for obj, m in {**self.maps, **elsewhere}.items():
             for entry in difference.entries(m):
                 if not moved.isdisjoint(entry.refs) and entry.name not in self.changed:
@@ -440,13 +444,13 @@ class _Work:
         needed = {d.object for d in (*self.changed.values(), *self.reached.values())} | {u.object for u in self.plan.updates}
         position = self.live.order
         self.plan.objects = sorted(needed, key=lambda o: (position.get(o, len(position)), o))
-        self.plan.maps = self.plan.objects + [o for o in self.maps if o not in needed]
+        self.plan.brought = [self.maps.get(o) or self.live.maps[o] for o in self.plan.objects]
+        self.plan.brought += [m for o, m in self.maps.items() if o not in needed]
 
     def bind(self) -> None:
         """Bind what the objects define and what they refer to. Objects that are not linked take part, so that the next
         generation finds their variables under their new names."""
-        for obj in self.plan.maps:
-            m = self.maps.get(obj) or self.live.maps[obj]
+        for m in self.plan.brought:
             names = {e.name for e in difference.entries(m)}
             for entry in difference.entries(m):
                 names.update(_refs(entry))
@@ -466,9 +470,20 @@ class _Work:
         if defined and name in live.functions and name not in self.fresh:
             function = live.functions[name]
             return Binding(function.entry, name, "function", slot=function.slot)
-        if name in live.symbols:
-            return Binding(live.symbols[name], name, "symbol")
-        return Binding(live.tls_symbols[name], name, "tls") if name in live.tls_symbols else None
+        return self._binding_to_uninstrumented(name)
+
+    def _binding_to_uninstrumented(self, name: str) -> Binding | None:
+        """A name in a part of the image that is not instrumented. What a new object defines too (inline functions and
+        variables of C++) is that one thing, so that it has one address and one value."""
+        address, definition = self.live.symbols.get(name), self._definition(name)
+        if address is None:
+            offset = self.live.tls_symbols.get(name)
+            return None if offset is None else Binding(offset, name, "tls")
+        if definition is None:
+            return Binding(address, name, "symbol")
+        if isinstance(definition.entry, FunctionEntry):
+            return Binding(address, name, "function")
+        return Binding(address, name, "data", definition.entry.size)
 
     # ---- words ------------------------------------------------------------------------------------------------------
 
@@ -506,6 +521,10 @@ def _differences(was: LiveData, entry: DataEntry) -> dict[str, tuple[str, str]]:
         "content": (was.digest, entry.digest),
     }
     return {aspect: (str(old), str(new)) for aspect, (old, new) in aspects.items() if old != new}
+
+
+def _emptied(m: ObjectMap) -> ObjectMap:
+    return dataclasses.replace(m, functions=[], data=[], types={}, imports=[], special=[])
 
 
 def _refs(entry: FunctionEntry | DataEntry) -> Iterable[str]:

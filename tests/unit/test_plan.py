@@ -25,11 +25,11 @@ def refused(made: Plan) -> list[tuple[str, str, str]]:
     return sorted((r.code, r.object, r.name) for r in made.refusals)
 
 
-def apply(live: LiveState, made: Plan, *news: ObjectMap) -> LiveState:
+def apply(live: LiveState, made: Plan) -> LiveState:
     """`live` after a plan was carried out, with addresses as a payload link could have given them."""
     made.check()
     start = live.arena_used_end
-    maps = [{m.object: m for m in news}.get(obj) or live.maps[obj] for obj in made.maps]
+    maps = made.brought
     sizes = {e.name: e.size for m in maps for e in (*m.functions, *m.data)}
     at = iter(range(start, start + 0x1000, 16))
     entry = {
@@ -136,7 +136,7 @@ def test_what_waited_in_an_earlier_generation_comes_when_it_is_reached():
         objmap("a.o", fn("f", "2")),
         objmap("b.o", fn("h"), fn("waiting", refs=["store"]), var("store", kind="bss")),
     )
-    live = apply(live, plan(live, *idle), *idle)
+    live = apply(live, plan(live, *idle))
     assert "waiting" not in live.functions and "store" not in live.data
     made = plan(live, objmap("a.o", fn("f", "3", ["waiting"])))
     assert [a.name for a in made.added] == ["waiting"] and [d.name for d in made.new_data] == ["store"]
@@ -172,7 +172,7 @@ def test_new_code_does_not_bind_to_what_no_object_defines_any_more():
 def test_a_function_that_comes_back_goes_through_its_old_slot():
     live = from_image(image(objmap("a.o", fn("f", "1", ["g"]), fn("g", "1"))))
     gone = objmap("a.o", fn("f", "2"))
-    after = apply(live, plan(live, gone), gone)
+    after = apply(live, plan(live, gone))
     back = plan(after, objmap("a.o", fn("f", "1", ["g"]), fn("g", "9")))
     assert [(c.name, c.slot) for c in back.changed] == [
         ("f", live.functions["f"].slot),
@@ -185,7 +185,7 @@ def test_a_function_that_comes_back_goes_through_its_old_slot():
 def test_a_variable_that_comes_back_goes_on_with_its_value():
     live = from_image(image(objmap("a.o", fn("f", "1", ["v~a.o"]), var("v~a.o", "5"))))
     gone = objmap("a.o", fn("f", "2"))
-    after = apply(live, plan(live, gone), gone)
+    after = apply(live, plan(live, gone))
     back = plan(after, objmap("a.o", fn("f", "1", ["v~a.o"]), var("v~a.o", "5")))
     assert back.bindings["v~a.o"].address == live.data["v~a.o"].address and back.new_data == []
     assert any("v is back" in n for n in back.notes)
@@ -266,8 +266,8 @@ def test_an_inline_function_of_an_uninstrumented_part_is_shared():
     made.check()
     assert made.added == [] and made.new_data == []
     assert {n: (b.kind, b.address) for n, b in made.bindings.items() if n != "f"} == {
-        "inl": ("symbol", 0x500),
-        "ivar": ("symbol", 0x600),
+        "inl": ("function", 0x500),
+        "ivar": ("data", 0x600),
     }
 
 
@@ -326,7 +326,7 @@ def test_a_static_local_that_takes_an_old_number_is_new():
         "n.1~a.o": (of_g, "n.0~a.o"),
     }
     assert [d.name for d in made.new_data] == ["n.0~a.o"] and [a.name for a in made.added] == ["z"]
-    after = apply(live, made, new)
+    after = apply(live, made)
     assert (after.data["n.2~a.o"].address, after.data["n.1~a.o"].address) == (of_f, of_g)
     assert after.data["n.0~a.o"].generation == 1 and after.data["n.0~a.o"].address not in (of_f, of_g)
     again = plan(after, replace(new, functions=[*new.functions[:2], fn("h", "3"), *new.functions[3:]]))
@@ -341,7 +341,7 @@ def test_renumbering_in_an_object_that_is_not_linked_is_carried_along():
     )
     made = plan(live, first)
     assert made.empty and made.maps == ["a.o"]
-    after = apply(live, made, first)
+    after = apply(live, made)
     assert after.data["n.1~a.o"].address == live.data["n.0~a.o"].address and "n.0~a.o" not in after.data
     made = plan(after, replace(first, functions=[fn("f", "2", ["n.1~a.o", "idle"]), first.functions[1]]))
     assert [d.name for d in made.new_data] == ["n.0~a.o"] and made.bindings["n.1~a.o"].address == live.data[
@@ -572,7 +572,7 @@ def test_code_that_runs_and_the_books_agree_on_where_every_variable_is(versions)
         if made.refusals:
             assert {r.code for r in made.refusals} == {"static-local"}
             return
-        live = apply(live, made, after)
+        live = apply(live, made)
         assert plan(live, after).empty
         anew = {c.name for c in (*made.changed, *made.added)}
         running = [f for f in after.functions if f.name in live.functions and f.name != "main"]
@@ -592,15 +592,15 @@ def test_a_static_local_comes_back_with_its_function_and_nobody_else_takes_it():
     other = objmap("a.o", fn("main", "3", ["z~a.o"]), fn("z~a.o", "1", ["n.0~a.o"]), static("n.0", "a.o"))
     live = from_image(image(first))
     place = live.data["n.0~a.o"].address
-    live = apply(live, plan(live, without), without)
+    live = apply(live, plan(live, without))
     made = plan(live, other)
     assert [d.name for d in made.new_data] == ["n.0~a.o"]
-    live = apply(live, made, other)
+    live = apply(live, made)
     assert live.data["n.0~a.o"].address != place
     back = plan(live, first)
     assert back.bindings["n.0~a.o"].address == place and back.new_data == []
     assert [c.name for c in back.changed] == ["main", "g~a.o"] and any("n.0 is back" in n for n in back.notes)
-    live = apply(live, back, first)
+    live = apply(live, back)
     assert live.data["n.0~a.o"].address == place and live.retired_statics["a.o"].keys() == {"n.0!3~a.o"}
 
 
@@ -611,7 +611,7 @@ def test_unchanged_code_is_linked_anew_if_its_variable_comes_back_as_another():
     old = objmap("a.o", fn("main", "1", ["g~a.o"]), fn("g~a.o", "1", ["v~a.o"]), var("v~a.o", "5"))
     live = from_image(image(old))
     gone = objmap("a.o", fn("main", "2"))
-    live = apply(live, plan(live, gone), gone)
+    live = apply(live, plan(live, gone))
     made = plan(live, replace(old, data=[var("v~a.o", "6")]))
     assert [(c.name, c.why) for c in made.changed] == [("main", "content"), ("g~a.o", "names")]
     assert [d.name for d in made.new_data] == ["v~a.o"]
@@ -636,3 +636,15 @@ def test_a_writable_variable_whose_initial_value_means_something_else_is_refused
     assert refused(plan(from_image(image(a, objmap("b.o"))), objmap("b.o", fn("strlcpy")))) == [
         ("initialiser", "a.o", "hook")
     ]
+
+
+def test_an_object_that_left_is_empty_from_then_on():
+    """Its function's place is taken by a library's, once and not in every later generation again."""
+    caller = objmap("a.o", fn("f", "1", ["strlcpy"]), imports=["strlcpy"])
+    live = from_image(image(caller, objmap("b.o", fn("strlcpy"), var("v"), types={"1" * 16: "S"})))
+    made = make_plan(live, {"b.o": None})
+    assert [(c.name, c.why) for c in made.changed] == [("f", "names")] and made.maps == ["a.o", "b.o"] and made.objects == ["a.o"]
+    after = apply(live, made)
+    assert after.maps["b.o"].functions == [] and after.types == {} and after.data["v"].retired == 1
+    again = make_plan(after, {"a.o": caller, "b.o": None, "never.o": None})
+    assert again.empty and again.removed == [] and again.maps == []
