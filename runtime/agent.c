@@ -674,15 +674,16 @@ int hotreload_pending(void) {
  * lock and is always waited for. */
 static void before_fork(void) {
   struct timespec until = after_ms(FORK_WAIT_MS);
+  bool clean = !pthread_mutex_timedlock(&serve_lock, &until);
 
-  fork_is_clean = !pthread_mutex_timedlock(&serve_lock, &until);
-  hr_commit_lock();
+  hr_commit_lock(); /* also guards fork_is_clean against other threads that fork */
+  fork_is_clean = clean;
 }
 
 static void after_fork_in_parent(void) {
-  hr_commit_unlock();
   if (fork_is_clean)
     pthread_mutex_unlock(&serve_lock);
+  hr_commit_unlock();
 }
 
 /* In poll mode the child gets its socket at its first hotreload_poll(). */

@@ -52,7 +52,8 @@ static bool check_ident(const Elf64_Ehdr *ehdr, struct hr_error *error) {
   if (memcmp(ehdr->e_ident, ELFMAG, SELFMAG))
     return hr_refuse(error, HR_BAD_PAYLOAD, "not an ELF file");
   if (ehdr->e_ident[EI_CLASS] != ELFCLASS64 || ehdr->e_ident[EI_DATA] != ELFDATA2LSB ||
-      (ehdr->e_type != ET_DYN && ehdr->e_type != ET_EXEC) || ehdr->e_machine != HR_ARCH_MACHINE || ehdr->e_version != EV_CURRENT)
+      (ehdr->e_type != ET_DYN && ehdr->e_type != ET_EXEC) || ehdr->e_machine != HR_ARCH_MACHINE ||
+      ehdr->e_version != EV_CURRENT)
     return hr_refuse(error, HR_BAD_PAYLOAD, "not a 64-bit ELF image for this machine (type %u, machine %u)",
                      ehdr->e_type, ehdr->e_machine);
   if (ehdr->e_phentsize != sizeof(Elf64_Phdr) || ehdr->e_phnum < 1 || ehdr->e_phnum > MAX_HEADERS)

@@ -682,3 +682,41 @@ def test_payload_that_calls_an_instrumented_function_reaches_its_newest_code(tar
 
 def test_page_size_is_the_one_assumed() -> None:
     assert os.sysconf("SC_PAGESIZE") == PAGE
+
+
+# ---- programs that forbid things ---------------------------------------------------------------------------------
+
+
+FILTERED = """
+import ctypes, os, struct, sys
+unshare = 272
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, unshare), (0x06, 0, 0, 0x00050000 | 1), (0x06, 0, 0, 0x7fff0000)]
+raw = b"".join(struct.pack("HBBI", *c) for c in code)
+buffer = ctypes.create_string_buffer(raw)
+program = struct.pack("HxxxxxxQ", len(code), ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0, ctypes.get_errno()
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_without_unshare_the_agent_lives_in_the_program_s_table(target: Image, new_value: Payload, sockets: Path) -> None:
+    """A seccomp filter forbids unshare: the socket has a high number then, and its identity is checked before use."""
+    with Program([sys.executable, "-c", FILTERED, target.path], env=environment()) as program:
+        program.expect(r"^ready\n")
+        numbers = program.ask("descriptors", r"^((?:\d+ )+)descriptors\n")[1].split()
+        assert numbers[:3] == ["0", "1", "2"] and len(numbers) == 4 and int(numbers[3]) >= 512
+        process.status(program.pid)
+        program.ask("close", r"^closed\n")
+        process.status(program.pid)
+        process.apply(program.pid, [new_value.path])
+        program.ask("value", r"^value 1100\n")
+        process.status(program.pid)
+        assert os.readlink(f"/proc/{program.pid}/fd/1008") == os.readlink(f"/proc/{program.pid}/fd/1009") == "/dev/null"
+        child = int(program.ask("fork", r"^child (\d+)\n")[1])
+        assert wait_for_agent(child).pid == child
+        program.ask("exit", r"^child ended with 768\n")
+        assert process.status(program.pid).images[0].generation == 1
+        assert program.finish() == 0
+    assert list(sockets.iterdir()) == []
