@@ -82,6 +82,16 @@ def test_no_tabs_in_sources() -> None:
     assert not found, f"indent with spaces; write \\t in strings:{listed(found)}"
 
 
+def test_sources_are_for_the_oldest_supported_python() -> None:
+    found = []
+    for path in files({".py"}):
+        try:
+            ast.parse(path.read_text(), feature_version=(3, 10))
+        except SyntaxError as e:
+            found.append(f"{path.relative_to(REPO)}:{e.lineno}: {e.msg}")
+    assert not found, f"say it in the syntax of Python 3.10:{listed(found)}"
+
+
 def test_scripts_run() -> None:
     scripts = [*(path for path in (REPO / "script").iterdir() if not path.suffix), REPO / ".ci" / "run"]
     found = [str(path.relative_to(REPO)) for path in scripts if not os.access(path, os.X_OK)]
