@@ -311,14 +311,16 @@ class Workspace:
     """A project directory and the environment in which its builds, its programs and `hotpatch` run."""
     path: Path
     env: dict[str, str] = field(default_factory=clean_environment)
+    scons_command: list[str] = field(default_factory=SCONS.copy)
+    hotpatch_command: list[str] = field(default_factory=HOTPATCH.copy)
 
     def scons(self, *args: str, code: int | None = 0, timeout: float = BUILD_SECONDS) -> Completed:
         """`scons ARGS` in the project; `code=None` accepts any exit code (SCons: 0 done, 2 failed)."""
-        return run([*SCONS, *args], cwd=self.path, env=self.env, timeout=timeout, code=code)
+        return run([*self.scons_command, *args], cwd=self.path, env=self.env, timeout=timeout, code=code)
 
     def hotpatch(self, *args: str | Path, code: int | None = 0, timeout: float = BUILD_SECONDS) -> Completed:
         """`hotpatch ARGS`; `code=None` accepts any exit code."""
-        return run([*HOTPATCH, *args], cwd=self.path, env=self.env, timeout=timeout, code=code)
+        return run([*self.hotpatch_command, *args], cwd=self.path, env=self.env, timeout=timeout, code=code)
 
     def status(self, program: Program) -> dict[str, Any]:
         """What the program's agent says of itself."""
