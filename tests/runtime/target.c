@@ -115,6 +115,32 @@ static void run_thread(void) {
   pthread_join(thread, NULL);
 }
 
+static void *churn_thread(void *failures) {
+  int i, status;
+
+  for (i = 0; i < 200; i++) {
+    pid_t child = fork();
+
+    if (!child)
+      _exit(value() > 0 ? 0 : 1);
+    if (child < 0 || waitpid(child, &status, 0) != child || status)
+      __atomic_add_fetch((int *)failures, 1, __ATOMIC_RELAXED);
+  }
+  return NULL;
+}
+
+/* Children from two threads, while patches come in. */
+static void churn(void) {
+  pthread_t threads[2];
+  int failures = 0, i;
+
+  for (i = 0; i < 2; i++)
+    pthread_create(&threads[i], NULL, churn_thread, &failures);
+  for (i = 0; i < 2; i++)
+    pthread_join(threads[i], NULL);
+  printf("churned %d\n", failures);
+}
+
 static int (*library_function)(void);
 static void *library;
 
@@ -151,6 +177,8 @@ static void command(char *line) {
     run_thread();
   else if (!strcmp(line, "fork"))
     fork_child();
+  else if (!strcmp(line, "churn"))
+    churn();
   else if (!strcmp(line, "spawn"))
     spawn_true();
   else if (!strcmp(line, "close"))

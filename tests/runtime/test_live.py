@@ -336,6 +336,22 @@ def test_children(target: Image, new_value: Payload, newer_value: Payload, socke
     assert list(sockets.iterdir()) == []
 
 
+def test_patches_come_in_while_threads_fork(target: Image, folder: Path, sockets: Path) -> None:
+    previous, payloads = None, []
+    for n in range(1, 11):
+        source = f"int value_new(void) {{ return {n}; }}"
+        previous = make_payload(folder, Recipe(target, source, {"value": "value_new"}, previous=previous))
+        payloads.append(previous)
+    with start(target) as program:
+        program.send("churn\n")
+        for payload in payloads:
+            process.apply(program.pid, [payload.path], timeout=60)
+        program.expect(r"^churned 0\n")
+        program.ask("value", r"^value 10\n")
+        assert program.finish() == 0
+    assert [p.name for p in sockets.iterdir() if p.name == f"{program.pid}.sock"] == []
+
+
 def test_disabled_by_the_environment(target: Image) -> None:
     with start(target, HOTRELOAD_DISABLE="1") as program:
         program.ask("threads", r"^1 threads\n")
