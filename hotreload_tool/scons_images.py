@@ -18,10 +18,7 @@ from SCons.Scanner import ScannerBase
 
 from . import names, settings
 from .request import HotpatchRequest, ImageKind, ImageRequest, LinkRequest, ObjectRequest
-from .scons_runtime import words
-
-Env = Any
-Node = Any
+from .scons_env import Env, Node, errors_for_people, instruments, process_environment, relative_path, state_directory, words
 
 TARGET = "hotpatch"
 _LINK_VARIABLES = {"program": ("$LINK", "$LINKFLAGS"), "shared": ("$SHLINK", "$SHLINKFLAGS"),
@@ -50,11 +47,6 @@ _tree_lock: list[int] = []           # the descriptor that holds the lock until 
 def record(node: Node, env: Env, kind: ImageKind) -> None:
     """Note that `env` links `node`; the hotpatch target takes it from here."""
     _images[node] = Image(node, env, kind)
-
-
-def relative_path(env: Env, node: Node) -> str:
-    """The path of `node` relative to the directory of the top SConstruct, with slashes."""
-    return os.path.relpath(str(node.get_abspath()), str(env.Dir("#").get_abspath()))
 
 
 # ---- the target ------------------------------------------------------------------------------------------------
@@ -91,11 +83,16 @@ def _announce(target: list[Node], source: list[Node], env: Env) -> str:
 def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
     """The action of the target. Raises BuildError when any image cannot be patched."""
     import SCons.Script
-    if not _images:
+    try:
+        apply = settings.truth(SCons.Script.ARGUMENTS.get("HOTPATCH_APPLY", "1"))
+    except ValueError as e:
+        raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_APPLY: {e}") from None
+    request = build_request(env, apply, bool(env.GetOption("silent")))
+    if not request.images:
         raise BuildError(node=target[0], errstr="no program of this build is made with the hotreload tool")
-    apply = settings.truth(SCons.Script.ARGUMENTS.get("HOTPATCH_APPLY", "1"))
-    from . import hotpatch
-    code = hotpatch.run(build_request(env, apply, bool(env.GetOption("silent"))))
+    with errors_for_people(target[0]):
+        from . import hotpatch
+        code = hotpatch.run(request)
     if code:
         raise BuildError(node=target[0], errstr="not patched, for the reasons above", status=code)
 
@@ -164,18 +161,19 @@ def is_object(node: Node, env: Env) -> bool:
 
 
 def sorted_images() -> list[ImageRequest]:
-    return sorted((_image_request(image) for image in _images.values()), key=lambda image: image.name)
+    """All images that can be patched: those of excluded sources only have no baseline, and are left out."""
+    patchable = [image for image in _images.values() if any(_is_instrumented(part.node) for part in parts(image))]
+    return sorted((_image_request(image) for image in patchable), key=lambda image: image.name)
+
+
+def _is_instrumented(node: Node) -> bool:
+    return bool(node.has_builder()) and instruments(node.get_build_env(), node.sources)
 
 
 def build_request(env: Env, apply: bool, silent: bool) -> HotpatchRequest:
     """The whole tree as plain data, for `hotpatch.run`."""
     return HotpatchRequest(top=env.Dir("#").get_abspath(), directory=state_directory(env), images=sorted_images(),
                            apply=apply, silent=silent)
-
-
-def state_directory(env: Env) -> str:
-    """The absolute path of HOTRELOAD_DIR."""
-    return str(env.Dir(settings.check(env).directory).get_abspath())
 
 
 def _image_request(image: Image) -> ImageRequest:
@@ -195,4 +193,4 @@ def _link_request(image: Image, env: Env, others: list[str]) -> LinkRequest:
     return LinkRequest(driver=words(env, driver, **around), cc=words(env, "$CC"), cxx=words(env, "$CXX"),
                        libs=words(libraries, "$_LIBFLAGS", **around), libpath=words(env, "$_LIBDIRFLAGS", **around),
                        flags=words(env, flags, **around), sources=others,
-                       environment={k: str(v) for k, v in env["ENV"].items()})
+                       environment=process_environment(env))

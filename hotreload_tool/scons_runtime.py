@@ -17,10 +17,8 @@ from SCons.Action import Action
 from SCons.Errors import UserError
 
 from . import compiler
+from .scons_env import Env, Node, process_environment, words
 from .settings import Settings
-
-Env = Any
-Node = Any
 
 _HERE = Path(__file__).resolve().parent
 _POLL = "poll"         # in an archive of its own: linked only where a program calls it
@@ -41,11 +39,6 @@ def sources_directory() -> Path:
     return packaged if packaged.is_dir() else _HERE.parent / "runtime"
 
 
-def words(env: Env, text: str, **kw: Any) -> list[str]:
-    """`text` after substitution, as the words of one command line."""
-    return [str(word) for line in env.subst_list(text, **kw) for word in line]
-
-
 def c_compiler(env: Env) -> list[str]:
     """The command for C: $CC, else $CXX told to read C."""
     return words(env, "$CC") or [*words(env, "$CXX"), "-x", "c"]
@@ -54,7 +47,7 @@ def c_compiler(env: Env) -> list[str]:
 def flags_of(command: list[str], language: str, env: Env) -> tuple[str, ...]:
     """`compiler.flags` for an environment. Raises UserError."""
     try:
-        return compiler.flags(command, language, {k: str(v) for k, v in env["ENV"].items()})
+        return compiler.flags(command, language, process_environment(env))
     except compiler.Unsupported as e:
         raise UserError(f"hotreload: {e}") from None
 
@@ -62,7 +55,7 @@ def flags_of(command: list[str], language: str, env: Env) -> tuple[str, ...]:
 def nodes(env: Env, settings: Settings) -> RuntimeNodes:
     """The runtime for images of `env`. The same configuration gives the same nodes."""
     compiler = c_compiler(env)
-    configuration = repr((compiler, _CFLAGS, settings.arena, sorted(map(str, env["ENV"].items()))))
+    configuration = repr((compiler, _CFLAGS, settings.arena, sorted(process_environment(env).items())))
     key = (id(env.fs), settings.directory, configuration)
     if key not in _built:
         name = hashlib.blake2b(configuration.encode(), digest_size=6).hexdigest()

@@ -24,17 +24,14 @@ import SCons.Tool
 import SCons.Tool.cc
 from SCons.Action import CommandGeneratorAction, FunctionAction
 from SCons.Builder import ListEmitter
-from SCons.Errors import BuildError, UserError
+from SCons.Errors import UserError
 from SCons.Tool.cxx import CXXSuffixes
 from SCons.Util import CLVar
 
 from . import scons_images, scons_runtime, settings
 from .request import ImageKind
-from .settings import SettingError, Settings
-
-Env = Any
-Node = Any
-Nodes = list[Any]
+from .scons_env import Env, Node, Nodes, active, checked, errors_for_people, instruments, relative_path, state_directory, words
+from .settings import SettingError
 
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
@@ -134,31 +131,6 @@ def _runs_hotpatch(env: Env) -> bool:
     return not any(env.GetOption(option) for option in ("no_exec", "clean", "help", "interactive"))
 
 
-# ---- which targets take part -----------------------------------------------------------------------------------
-
-
-def _active(env: Env) -> bool:
-    """Whether `env` asked for the tool. Tests of Configure are built without it: they ask what the compiler does."""
-    return bool(env.get("_HOTRELOAD_SIGNATURE") and not env.get("SCONF_NODE") and _checked(env).enabled)
-
-
-def _checked(env: Env) -> Settings:
-    try:
-        return settings.check(env)
-    except SettingError as e:
-        raise UserError(str(e)) from None
-
-
-def _instruments(env: Env, source: Nodes) -> bool:
-    """Whether the object made from `source` is instrumented: a static question, so that a signature can hold it."""
-    if not source or not _active(env):
-        return False
-    checked = _checked(env)
-    if not checked.exclude or not hasattr(source[0], "srcnode"):
-        return True
-    return not checked.excludes(scons_images.relative_path(env, source[0].srcnode()))
-
-
 # ---- compiles --------------------------------------------------------------------------------------------------
 
 
@@ -176,10 +148,10 @@ def _append_once(env: Env, variable: str, hook: str) -> None:
 
 def _code_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> list[str]:
     """$_HOTRELOAD_CODEFLAGS: how the compiler of this source is told to make code that can be patched."""
-    if not _active(env):
+    if not active(env):
         return []
     is_cxx = bool(source) and os.path.splitext(str(source[0]))[1] in CXXSuffixes
-    command = scons_runtime.words(env, "$CXX" if is_cxx else "$CC")
+    command = words(env, "$CXX" if is_cxx else "$CC")
     if not command:
         return []
     return list(scons_runtime.flags_of(command, "c++" if is_cxx else "c", env))
@@ -192,43 +164,36 @@ def _preprocessor_flags(target: Nodes, source: Nodes, env: Env, for_signature: b
     """
     if env.get("SCONF_NODE"):
         return []
-    define = ["-DHOTRELOAD=1"] if _active(env) else []
+    define = ["-DHOTRELOAD=1"] if active(env) else []
     return [*define, "$(", "-idirafter", str(scons_runtime.sources_directory()), "$)"]
 
 
 def _after_compile(env: Env, source: Nodes) -> Any:
-    return INSTRUMENT if _instruments(env, source) else None
+    return INSTRUMENT if instruments(env, source) else None
 
 
 def instrument_object(target: Nodes, source: Nodes, env: Env) -> None:
     """Rewrite the object that the compiler has just written. Runs on a build thread. Raises BuildError."""
     with _whole_or_removed(target[0]):
         from . import instrument, names
-        checked = _checked(env)
-        options = instrument.Options(pad=checked.pad, stubs=checked.stubs, headers=_headers_digest(target[0]))
-        name = names.object_name(scons_images.relative_path(env, target[0]))
+        chosen = checked(env)
+        options = instrument.Options(pad=chosen.pad, stubs=chosen.stubs, headers=_headers_digest(target[0]))
+        name = names.object_name(relative_path(env, target[0]))
         instrument.instrument_file(target[0].get_abspath(), object_name=name, options=options)
 
 
 @contextlib.contextmanager
 def _whole_or_removed(node: Node) -> Iterator[None]:
-    """Turns errors of the tool into BuildErrors, and removes what was made so far.
+    """Removes what was made so far when anything fails.
 
     A file left behind would be taken for a good one as soon as its sources are again what SCons last built it from.
     """
-    from . import errors
     try:
-        yield
-    except BaseException as e:
+        with errors_for_people(node):
+            yield
+    except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(node.get_abspath())       # node.remove() would ask what SCons knew before the build
-        if isinstance(e, errors.Refused):
-            raise BuildError(node=node, errstr="hotreload: " + "\n  ".join(map(str, e.refusals))) from e
-        if isinstance(e, (errors.HotreloadError, OSError)):
-            raise BuildError(node=node, errstr=f"hotreload: {e}") from e
-        if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith(__package__ or ""):
-            raise BuildError(node=node, errstr=f"hotreload: the Python package {e.name!r} is missing; `{sys.executable} "
-                             "-m pip install scons-hotreload` installs what the tool needs") from e
         raise
 
 
@@ -271,10 +236,10 @@ class _ImageEmitter:
         self.kind = kind
 
     def __call__(self, target: Nodes, source: Nodes, env: Env) -> tuple[Nodes, Nodes]:
-        if not _active(env):
+        if not active(env):
             return target, source
         _append_once(env, "_LIBFLAGS", _LINK_HOOK)     # a linker tool loaded after us has set it anew
-        runtime = scons_runtime.nodes(env, _checked(env))
+        runtime = scons_runtime.nodes(env, checked(env))
         target[0].attributes.hotreload_archive = runtime.archive
         env.Depends(target[0], runtime.archive)
         _clean_state(env, target[0])
@@ -290,7 +255,7 @@ def _clean_state(env: Env, image: Node) -> None:
     script = sys.modules.get("SCons.Script")
     if not script or not env.GetOption("clean") or not set(script.COMMAND_LINE_TARGETS) <= {"."}:
         return
-    directory = env.Dir(_checked(env).directory)
+    directory = env.Dir(checked(env).directory)
     there = set(os.listdir(directory.get_abspath())) if os.path.isdir(directory.get_abspath()) else set()
     ours = [directory] if there <= set(_STATE) else [directory.Dir(name) for name in _STATE]
     env.Clean(image, ours)
@@ -305,7 +270,7 @@ def _library_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) 
 
 
 def _after_link(env: Env, source: Nodes) -> Any:
-    return FILE_BASELINE if _active(env) else None
+    return FILE_BASELINE if active(env) else None
 
 
 def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
@@ -315,9 +280,9 @@ def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
     """
     with _whole_or_removed(target[0]):
         from . import baseline, errors
-        store = baseline.Store(Path(scons_images.state_directory(env)))
+        store = baseline.Store(Path(state_directory(env)))
         try:
-            store.file_image(Path(target[0].get_abspath()), scons_images.relative_path(env, target[0]))
+            store.file_image(Path(target[0].get_abspath()), relative_path(env, target[0]))
         except errors.Refused as e:
             if {refusal.code for refusal in e.refusals} != {"not-instrumented"}:
                 raise
@@ -360,12 +325,12 @@ class _Silent(FunctionAction):     # type: ignore[misc]  # SCons is untyped
 
 
 def _instrument_signature(env: Env) -> str:
-    checked = _checked(env)
-    return f"instrument stubs={checked.stubs} pad={checked.pad} tool={env['_HOTRELOAD_SIGNATURE']}"
+    chosen = checked(env)
+    return f"instrument stubs={chosen.stubs} pad={chosen.pad} tool={env['_HOTRELOAD_SIGNATURE']}"
 
 
 def _baseline_signature(env: Env) -> str:
-    return f"baseline {_checked(env).directory}"     # the runtime's objects are sources: a new tool links anew
+    return f"baseline {checked(env).directory}"     # the runtime's objects are sources: a new tool links anew
 
 
 INSTRUMENT = _Silent(instrument_object, _instrument_signature)

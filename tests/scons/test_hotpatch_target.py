@@ -177,6 +177,19 @@ def test_no_images(root: Path, asking: Path) -> None:
     assert "no program of this build is made with the hotreload tool" in failed.err
 
 
+def test_images_of_excluded_sources_are_left_out(root: Path, asking: Path) -> None:
+    project = project_of(root, asking, "env.Program('cold', ['cold.c'])\nenv.Program('prog', ['main.c', 'twice.c'])\n")
+    project.write("cold.c", "int main(void) { return 0; }\n")
+    request = request_of(project.scons("hotpatch", "HOTRELOAD_EXCLUDE=cold.c"))
+    assert [image["name"] for image in request["images"]] == ["prog"]
+
+
+def test_bad_word_for_apply(root: Path, asking: Path) -> None:
+    failed = project_of(root, asking, "env.Program('prog', ['main.c', 'twice.c'])\n").scons("hotpatch", "HOTPATCH_APPLY=perhaps",
+                                                                                            code=2)
+    assert "HOTPATCH_APPLY: 'perhaps' is neither yes nor no" in failed.err and "Traceback" not in failed.err
+
+
 def test_switched_off(root: Path, asking: Path) -> None:
     failed = project_of(root, asking, "env.Program('prog', 'main.c')\n").scons("HOTRELOAD=0", "hotpatch", code=2)
     assert "HOTRELOAD=0 turns the tool off" in failed.err and "REQUEST" not in failed.out
