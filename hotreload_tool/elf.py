@@ -192,8 +192,11 @@ class Elf:
 
     def to_bytes(self) -> bytes:
         """The whole file. Section contents keep their bytes; tables of names and symbols are made anew."""
-        self._pack_symbols()
+        if self._symtab is not None:
+            self._pack_symbols()
         shstrtab = self.sections[self._shstrndx]     # LLVM has one table for both kinds of names
+        if shstrtab.type != SHT_STRTAB:
+            raise ElfError(f"{self.where}: its sections have no names")
         names = _Strings(shstrtab.data)
         name_offsets = [names.offset(s.name) for s in self.sections]
         shstrtab.data = names.bytes()
@@ -339,6 +342,8 @@ def _string(table: bytes, offset: int, where: str) -> str:
 
 
 def _name_sections(elf: Elf, headers: Sequence[tuple[int, ...]], strndx: int) -> None:
+    if strndx and elf.sections[strndx].type != SHT_STRTAB:
+        raise ElfError(f"{elf.where}: section {strndx} should hold the names of sections, and is no string table")
     table = elf.sections[strndx].data
     for section, header in zip(elf.sections, headers):
         section.name = _string(table, header[0], elf.where) if table else ""

@@ -60,10 +60,10 @@ def instrument(data: bytes, object_name: str, options: Options = Options(), wher
         stubs = _add_stubs(found)
         _retarget(found, stubs, _name_local_data(found))
         _pad(found, described, options.pad)
+        obj.add_section(Section(names.MAP_SECTION, elf.SHT_PROGBITS, data=described.pack(), align=8))
+        return obj.to_bytes(), described
     except (elf.ElfError, unwind.UnwindError, struct.error, IndexError, OverflowError) as e:
         raise _refused("damaged", object_name, "", f"the object is damaged: {e}", "compile it again") from e
-    obj.add_section(Section(names.MAP_SECTION, elf.SHT_PROGBITS, data=described.pack(), align=8))
-    return obj.to_bytes(), described
 
 
 def carried_map(path: str | os.PathLike[str]) -> ObjectMap | None:

@@ -9,7 +9,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from elfwriter import Group, Rel, Section, Symbol, relocatable
-from hotreload_tool import unwind
+from hotreload_tool import elf, unwind
 from hotreload_tool.errors import Refused
 from hotreload_tool.instrument import Options, instrument
 from hotreload_tool.objectmap import ObjectMap, unpack_all
@@ -716,6 +716,15 @@ def test_symbols_that_are_not_utf8_are_carried() -> None:
     )
     out, described = instrument(blob, OBJECT)
     assert described.functions[0].name == name and b"f\xff\0" in out
+
+
+def test_an_object_without_symbols_takes_a_map() -> None:
+    """As of a file that holds a comment."""
+    obj = elf.Elf("empty.o")
+    obj.add_section(elf.Section("", elf.SHT_NULL, align=0))
+    obj._shstrndx = obj.add_section(elf.Section(".shstrtab", elf.SHT_STRTAB, data=b"\0")).index
+    out, described = instrument(obj.to_bytes(), OBJECT)
+    assert described == ObjectMap(OBJECT) and [s.name for s in elf.parse(out).sections] == ["", ".shstrtab", ".hotreload.map"]
 
 
 # ---- what is refused ----------------------------------------------------------------------------
