@@ -58,7 +58,7 @@ def generate(env: Env, **kw: Any) -> None:
     _hook_compiles(env)
     _add_help()
     if not _switched_on(arguments):
-        env["HOTRELOAD_ENABLED"] = False
+        env["_HOTRELOAD_SIGNATURE"] = ""       # what says that the tool works here; no target can switch it on again
         scons_images.declare_target(env, scons_images.refuse_hotpatch)
         return
     _hook_links(env)

@@ -105,6 +105,12 @@ def test_switched_off_is_the_plain_build(root: Path, tool: Path, tmp_path: Path)
     assert project.output_digests() == off
 
 
+def test_switched_off_wins_over_a_target(root: Path, tool: Path) -> None:
+    project = project_of(root, tool, "env.Program('prog', ['main.c', 'twice.c'], HOTRELOAD_ENABLED=1)\n")
+    project.scons("HOTRELOAD=0")
+    assert not instrumented(project, "prog") and not (root / ".hotreload").exists()
+
+
 def test_switching_rebuilds_both_ways(root: Path, tool: Path) -> None:
     project = project_of(root, tool)
     project.scons()
