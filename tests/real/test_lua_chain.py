@@ -31,6 +31,7 @@ class Chain:
         self.image = (work.path / "build/lua").read_bytes()
         self.lua = start(work)
         self.second = start(work)      # takes every patch as well, and is asked for one thing at its end
+        self.objects: dict[str, list[tuple[Path, Path]]] = {}    # of each edit that is live: (old, new)
         self.tried: set[str] = set()
         self.live: list[Edit] = []
 
@@ -49,6 +50,7 @@ class Chain:
         self.lua.expect_before(change)
         before = make_edit(self.source, change)
         generation = self.generation()
+        objects = {path: path.read_bytes() for path in (self.work.path / "build").glob("*.o")}
         try:
             done = self.hotpatch()
             expect_named(done, change)
@@ -60,6 +62,16 @@ class Chain:
             restore(before)
             raise
         self.live.append(change)
+        self.objects[change.name] = [self._keep(path, content, change.name) for path, content in objects.items()
+                                     if path.read_bytes() != content]
+
+    def _keep(self, path: Path, old: bytes, name: str) -> tuple[Path, Path]:
+        """Copies of an object before and after an edit."""
+        before, after = (self.work.path / "kept" / name / when / path.name for when in ("before", "after"))
+        for copy, content in ((before, old), (after, path.read_bytes())):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(content)
+        return before, after
 
     def hotpatch(self, code: int = 0) -> Completed:
         """`scons hotpatch`, which never links the program again."""
@@ -145,6 +157,26 @@ def test_relink_between(chain: Chain) -> None:
 @pytest.mark.parametrize("change", SECOND, ids=lambda change: change.name)
 def test_edit_after(chain: Chain, change: Edit) -> None:
     run_edit(chain, change)
+
+
+@pytest.mark.parametrize("change", CHAIN, ids=lambda change: change.name)
+def test_difference_of_objects(chain: Chain, change: Edit) -> None:
+    """`hotpatch diff` names an edit's own functions, and few others."""
+    chain.reach(CHAIN.index(change) + 1)
+    functions: set[str] = set()
+    data: set[str] = set()
+    for old, new in chain.objects[change.name]:
+        found = chain.work.hotpatch("diff", "--json", old, new).json()
+        functions |= {c_name(name) for kind in ("changed", "added", "removed") for name in found[kind]}
+        data |= {c_name(name) for name in found["data"]}
+    assert functions | data
+    assert set(change.functions) <= functions
+    assert len(functions) <= 8 and len(data) <= 4, f"too much: {sorted(functions)} {sorted(data)}"
+
+
+def c_name(unique: str) -> str:
+    """The C name of a unique name: NAME~OBJECT and NAME#2~OBJECT for file-local ones."""
+    return unique.split("~")[0].split("#")[0]
 
 
 def test_all_edits_went_live(chain: Chain) -> None:

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from livetools import REPO, Workspace, clean_environment, run
 
 _PARTS = ("hotreload_tool", "runtime", "site_scons")
+_NOT_NEEDED = ("hypothesis*", "mypy*", "pip*", "pytest*", "ruff*", "setuptools*")    # large, and only for tests
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,15 @@ def two_users() -> Iterator[tuple[User, User]]:
         yield first, second
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        for uid in (65534, 65533):
+            with suppress(OSError):      # there is none, or something in it is not ours to remove
+                os.rmdir(f"/tmp/hotreload-{uid}")
 
 
 def _stage(target: Path) -> Path:
     """The tool, and the packages of this Python, where every user can read them."""
     shutil.copytree(sysconfig.get_path("purelib"), target, symlinks=True,
-                    ignore=shutil.ignore_patterns("__pycache__", "ruff*", "mypy*", "pip*", "hypothesis*"))
+                    ignore=shutil.ignore_patterns("__pycache__", "hotreload*", "*.pth", *_NOT_NEEDED))
     for part in _PARTS:
         shutil.copytree(REPO / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [target, *target.rglob("*")]:
