@@ -56,19 +56,19 @@ def _holds(keyword: str, wanted: Any, value: Any, schema: Mapping[str, Any]) -> 
     if keyword == "const":
         return type(value) is type(wanted) and bool(value == wanted)
     if keyword == "enum":
-        return value in wanted
+        return bool(value in wanted)
     if keyword == "required":
-        return value.keys() >= set(wanted)
+        return bool(value.keys() >= set(wanted))
     if keyword == "additionalProperties" and wanted is False:
-        return value.keys() <= schema["properties"].keys()
+        return bool(value.keys() <= schema["properties"].keys())
     if keyword == "pattern":
         return re.search(wanted, value) is not None and "\n" not in value   # `$` would allow a newline behind it
     if keyword in ("minimum", "maximum"):
         return bool(value >= wanted if keyword == "minimum" else value <= wanted)
     if keyword in ("minLength", "minItems"):
-        return len(value) >= wanted
+        return bool(len(value) >= wanted)
     if keyword == "maxItems":
-        return len(value) <= wanted
+        return bool(len(value) <= wanted)
     raise NotImplementedError(f"JSON Schema keyword {keyword}: {wanted!r}")
 
 
