@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, bundle, contents, elf, instrument, libraries, payload, process, report
+from . import __version__, bundle, contents, elf, initialisers, instrument, libraries, payload, process, report
 from .baseline import Store
 from .contents import Content
 from .difference import entries
@@ -137,7 +137,7 @@ def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapp
     """Make the next bundle of a build and append it to the build's chain; None if nothing changed. Raises Refused."""
     with store.locked(build_id):
         live = store.live_state(build_id)
-        plan = make_plan(live, _news(live, image, maps))
+        plan = make_plan(live, _news(live, image, maps), init=image.init)
         plan.check()
         if plan.empty:
             return None
@@ -193,7 +193,7 @@ def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content
                 found[wanted.pop(name).name] = contents.read(brought, address, live.data[name].size)
     if wanted:
         image = elf.read(live.path)
-        found.update({u.name: contents.read(image, u.address, u.size) for u in wanted.values()})
+        found.update({u.name: contents.read(image, u.address, u.old_size) for u in wanted.values()})
     return found
 
 
@@ -223,7 +223,7 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
         symbols=live.symbols.get, exported=frozenset(live.facts.exported if live.kind == "shared" else ()),
         named_data=frozenset(d.name for m in brought for d in m.data),
         changed=[payload.Changed(c.name, c.slot, c.old_body) for c in plan.changed],
-        updates=[payload.Update(u.name, u.address, u.size, old[u.name]) for u in plan.updates],
+        updates=[piece for u in plan.updates for piece in initialisers.pieces(u, old[u.name], paths[u.object])],
         tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1))
 
 

@@ -21,6 +21,8 @@ from .objectmap import DataEntry, FunctionEntry, MapError, ObjectMap, SpecialEnt
 from .survey import Part, Survey, is_linker_array, is_retargeted, survey
 
 _BINDINGS = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
+_ALIGNED_FROM = 16  # bytes: an object that grows past a vector is aligned to one; a smaller one stays small
+_GROWN_ALIGN = 32   # what GCC aligns large objects to (DATA_ALIGNMENT, gcc/config/i386/i386.cc)
 _GAP = 16       # bytes between functions that alignment explains
 
 
@@ -397,6 +399,8 @@ def _pad(s: Survey, described: ObjectMap, pad: int) -> None:
         if part is not s.parts[section.index][-1] or section.flags & elf.SHF_TLS or is_linker_array(section) \
                 or part.end < section.size or pad <= 0:
             continue
+        if section.size >= _ALIGNED_FROM:
+            section.align = max(section.align, _GROWN_ALIGN)
         room = max(pad, section.size // 4)
         room += -(section.size + room) % 8
         if section.type == elf.SHT_NOBITS:

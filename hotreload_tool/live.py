@@ -306,7 +306,8 @@ def _replace_data(state: LiveState, data: Mapping[str, Any], news: Mapping[str, 
                                                      extent=int(record["extent"]))
     for record in data["updated"]:
         obj, entry = _entry_of(state, record, entries)
-        state.data[entry.name] = dataclasses.replace(state.data[entry.name], digest=entry.digest, object=obj, kind=entry.kind)
+        state.data[entry.name] = dataclasses.replace(state.data[entry.name], digest=entry.digest, object=obj, kind=entry.kind,
+                                                     size=entry.size)
 
 
 def _retire_statics(state: LiveState, obj: str, taken: set[str], generation: int) -> None:

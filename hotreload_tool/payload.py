@@ -47,12 +47,13 @@ class Changed:
 
 @dataclass(frozen=True)
 class Update:
-    """A constant that takes new content in place."""
+    """Bytes of a living object that take new content in place."""
     name: str
     address: int       # image-relative
     size: int          # bytes
-    old: Content       # what it holds now
-    flags: int = 1     # hr_update_flags
+    old: Content       # what they hold now, or were initialised with
+    offset: int = 0    # in the object
+    flags: abi.UpdateFlags = abi.UpdateFlags.CONSTANT
 
 
 @dataclass(frozen=True)
@@ -290,8 +291,8 @@ def make_tables(request: PayloadRequest, tls_words: Sequence[str], cpu: ModuleTy
     header = obj.add_symbol(Symbol(names.PAYLOAD_SYMBOL, tables.index, type=elf.STT_OBJECT))
     writer = _TableWriter(obj, cpu, base)
     redirects = [writer.image(c.slot) + writer.image(c.old_body) + writer.symbol(c.name + NEW_SUFFIX) for c in request.changed]
-    updates = [writer.image(u.address) + writer.content(u.old) + writer.symbol(u.name + NEW_SUFFIX)
-               + [u.size, u.flags] for u in request.updates]
+    updates = [writer.image(u.address) + writer.content(u.old) + writer.symbol(u.name + NEW_SUFFIX, u.offset)
+               + [u.size, int(u.flags)] for u in request.updates]
     modules = [writer.symbol(word) for word in tls_words]
     blob = abi.pack_payload(request.generation, request.id, request.parent, request.build_id)
     fields = abi.PAYLOAD_TABLES          # name -> offset of its pointer field in the header
@@ -316,11 +317,11 @@ class _TableWriter:
     def image(self, address: int) -> list[int | tuple[int, int]]:
         return [(self._base.index, address)]
 
-    def symbol(self, name: str) -> list[int | tuple[int, int]]:
+    def symbol(self, name: str, addend: int = 0) -> list[int | tuple[int, int]]:
         index = self._symbols.get(name)
         if index is None:
             index = self._symbols[name] = self._obj.add_symbol(Symbol(name, elf.SHN_UNDEF)).index
-        return [(index, 0)]
+        return [(index, addend)]
 
     def content(self, content: Content) -> list[int | tuple[int, int]]:
         symbol = self._obj.add_symbol(Symbol(f"hr_old.{len(self._contents)}", elf.SHN_UNDEF, other=elf.STV_HIDDEN))
@@ -466,7 +467,7 @@ def _find_new_data(request: PayloadRequest, out: Elf, symbols: Mapping[str, Symb
     placed = {name: s for name, s in symbols.items() if name in request.named_data
               and payload.start <= s.value < payload.end}
     payload.new_data = {name: (s.value, s.size) for name, s in placed.items()}
-    starts = {s.value for s in placed.values()}
+    starts = {s.value for s in placed.values()} | {s.value for n, s in symbols.items() if n.endswith(NEW_SUFFIX)}
     nameless = [s for s in out.symbols if s.defined and s.type == elf.STT_OBJECT and s.value not in starts
                 and out.sections[s.shndx].name in (".data", ".bss")]
     if nameless:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import difference
 from .difference import Correlation, Definition, SpecialChange, kind_class
@@ -42,8 +42,6 @@ _REFUSALS = {
     "data-align": ("its alignment changed from {old} to {new}, but it lives in the process as it was made", _OTHER_NAME),
     "data-kind": ("it was {old} and is {new} now, but it lives in the process as it was made", _OTHER_NAME),
     "data-type": ("its type changed from {old} to {new}, but it lives in the process as it was made", _OTHER_NAME),
-    "initialiser": ("its initial value changed, but it lives in the process and would keep its live value",
-                    "set the value by code in a function that runs, or undo the change of the initial value"),
     "tls-changed": ("a thread-local changed its {what}: threads that run, and new ones too, have it as the program was built",
                     "set it by code at the start of the thread, or give the new one another name"),
     "tls-new": ("a new thread-local: threads that run have no room for it",
@@ -66,10 +64,14 @@ _REFUSALS = {
 KNOWN_SECTIONS = frozenset({".eh_frame", ".gcc_except_table", ".note.gnu.property", ".note.GNU-stack", ".note.gnu.build-id",
                             ".note.stapsdt", ".stapsdt.base", ".comment"})
 _AT_START_OR_END = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", ".init", ".fini")
+_LENGTH = re.compile(r"\[\d*\]")
 _C_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Functions by which GCC and clang run the initialisers of one translation unit.
 _INITIALISER = re.compile(r"_GLOBAL__(?:sub_)?[ID]_|_Z\d+__static_initialization_and_destruction_\d+|"
                           r"__cxx_global_(?:var_init|array_dtor)")
+
+
+INITIALISERS = ("merge", "keep", "reset")
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,16 @@ class NewData:
 
 @dataclass(frozen=True)
 class Update:
-    """A constant that takes new content where it is."""
+    """Something that takes new content where it is: a constant, or a variable whose initialiser changed."""
     name: str
     object: str
     was: str               # its old unique name
     address: int
-    size: int
-    kind: str              # "rodata" | "relro"
+    size: int              # bytes, now
+    old_size: int          # bytes, before: what is behind them is padding that the object grows into
+    kind: str              # "rodata" | "relro" | "data" | "bss"
+    mode: str = "constant"  # "constant" | "merge": where it still holds the old initialiser | "reset": in any case
+    type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,13 +159,14 @@ class Plan:
 
 
 def make_plan(live: LiveState, news: Mapping[str, ObjectMap | None], *,
-              known_sections: Collection[str] = KNOWN_SECTIONS) -> Plan:
+              known_sections: Collection[str] = KNOWN_SECTIONS, init: str = "merge") -> Plan:
     """The plan by which `live` becomes the program of the new maps.
 
     `news`: object -> its new map, for every object that was built anew (unchanged ones among them do no harm); None for
-    one that is no longer part of the image. `known_sections` are those whose change needs nothing done.
+    one that is no longer part of the image. `known_sections` are those whose change needs nothing done. `init`, one of
+    INITIALISERS: what a living variable does with a changed initialiser.
     """
-    work = _Work(live, news, known_sections)
+    work = _Work(live, news, known_sections, init)
     work.correlate_static_locals()
     work.check_objects()
     work.check_types()
@@ -179,8 +185,9 @@ def make_plan(live: LiveState, news: Mapping[str, ObjectMap | None], *,
 class _Work:
     """The steps of `make_plan`, in its order, and what they hand to each other."""
 
-    def __init__(self, live: LiveState, news: Mapping[str, ObjectMap | None], known_sections: Collection[str]) -> None:
-        self.live, self.known_sections = live, known_sections
+    def __init__(self, live: LiveState, news: Mapping[str, ObjectMap | None], known_sections: Collection[str],
+                 init: str) -> None:
+        self.live, self.known_sections, self.init = live, known_sections, init
         # An object that is as it was can't be part of a difference; its definitions still count in live.definitions.
         # One that left the image is an object without content from now on.
         self.left = {obj for obj, new in news.items() if new is None}
@@ -287,6 +294,8 @@ class _Work:
         differences = _differences(was, entry)
         if not differences:
             return
+        if self._fits(was, entry):
+            differences = {"content": ("", "")}
         if kind_class(was.kind) == "thread-local":
             self._refuse("tls-changed", obj, entry.name, what=", ".join(differences))
         elif set(differences) != {"content"}:
@@ -295,6 +304,19 @@ class _Work:
                 self._refuse(f"data-{aspect}", obj, entry.name, old=old, new=new)
         else:
             self._update(obj, entry, was)
+
+    def _fits(self, was: LiveData, entry: DataEntry) -> bool:
+        """Whether all that changed is the length of an array, and the new one fits where the old one is."""
+        changed = _differences(was, entry).keys() - {"content"}
+        if "size" not in changed or changed - {"size", "type", "align"} or not _same_elements(was.type, entry.type):
+            return False
+        return was.address % entry.align == 0 and entry.size <= self._room(was)
+
+    def _room(self, was: LiveData) -> int:
+        """Bytes a variable may take. Its padding is not trusted where the linker chose a copy that has none."""
+        behind = [s.address for s in self.live.facts.symbols
+                  if was.address + was.size <= s.address < was.address + was.extent and s.type != "TLS"]
+        return min([was.extent, *(a - was.address for a in behind)])
 
     # ---- functions ----------------------------------------------------------------------------------------------
 
@@ -364,10 +386,17 @@ class _Work:
                 self._update(obj, entry, data)
 
     def _update(self, obj: str, entry: DataEntry, was: LiveData) -> None:
+        update = Update(entry.name, obj, was.name, was.address, entry.size, was.size, was.kind, "constant", entry.type)
         if kind_class(was.kind) == "writable":
-            self._refuse("initialiser", obj, entry.name)
-        elif kind_class(was.kind) == "constant":
-            self.plan.updates.append(Update(entry.name, obj, was.name, was.address, was.size, was.kind))
+            if self.init == "keep" and entry.size <= was.size:
+                self.plan.notes.append(f"{entry.symbol} keeps its live value: only its initial value changed")
+                return
+            update = replace(update, mode=self.init)
+        elif kind_class(was.kind) != "constant":
+            return
+        self.plan.updates.append(update)
+        if entry.size != was.size:
+            self.plan.notes.append(f"{entry.symbol} has {entry.size} bytes now, it had {was.size}; it stays where it is")
 
     def follow_direct_jumps(self) -> None:
         """Code that jumps into another function's body without a relocation goes past the stub: it must be replaced
@@ -525,6 +554,14 @@ def _differences(was: LiveData, entry: DataEntry) -> dict[str, tuple[str, str]]:
 
 def _emptied(m: ObjectMap) -> ObjectMap:
     return dataclasses.replace(m, functions=[], data=[], types={}, imports=[], special=[])
+
+
+def _same_elements(old: str | None, new: str | None) -> bool:
+    """Whether two printed types are arrays of one element type; a type that is not known could be anything."""
+    if old is None or new is None:
+        return False
+    element, length = (_LENGTH.sub("", t, count=1) for t in (old, new)), _LENGTH.search(old)
+    return length is not None and len(set(element)) == 1
 
 
 def _refs(entry: FunctionEntry | DataEntry) -> Iterable[str]:

@@ -18,7 +18,8 @@ _CLONE = re.compile(r"\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?
 _COLD = re.compile(r"\.cold(?:\.\d+)?$")
 _NUMBERED = re.compile(r"^(?P<base>.+)\.\d+$")
 # Compiler-made constants: numbered anew at every compilation, so that the name says nothing.
-_MADE_UP = re.compile(r"^(?:\.L|CSWTCH\.|C\.\d+\.\d+$|__(?:func|FUNCTION|PRETTY_FUNCTION)__\.\d+$|switch\.table\.|reltable\.|__const\.)")
+_MADE_UP = re.compile(r"^(?:\.L|CSWTCH\.|C\.\d+\.\d+$|__(?:func|FUNCTION|PRETTY_FUNCTION)__\.\d+$|"
+                      r"switch\.table\.|reltable\.|__const\.)")
 _C_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _ARRAYS = frozenset({elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY})
 _ARRAY_NAMES = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", ".jcr", ".tm_clone_table")
