@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,23 @@ class Running:
         return [s for s in self.statuses if any(i.build_id == build_id for i in s.images)]
 
 
+@dataclass
+class Attempt:
+    """What became of one build of an image: a new bundle, or the error that kept it from being made, or neither."""
+    image: ImageRequest
+    made: Path | None = None
+    error: Exception | None = None
+
+
 def run(request: HotpatchRequest) -> int:
     """Patch every image of the tree; returns the exit code. Failures are printed, each with its reasons."""
     store = Store(request.directory)
     running = ask_processes() if request.apply else Running()
-    results = [result for image in request.images for result in hotpatch_image(store, image, running, request.apply)]
+    attempts: dict[str, Attempt] = {}        # build-id -> what became of it
+    results = [r for image in request.images for r in attempt_image(store, image, running, attempts)]
+    for status in running.statuses:
+        results += patch_process(store, status, attempts)
+    results += settle(store, running, attempts)
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
     for result in results:
@@ -67,27 +79,47 @@ def ask_processes() -> Running:
     return running
 
 
-def hotpatch_image(store: Store, image: ImageRequest, running: Running, apply: bool) -> list[report.Result]:
-    """Patch all builds of one image that run, or the newest build if none runs."""
+def attempt_image(store: Store, image: ImageRequest, running: Running, attempts: dict[str, Attempt]) -> list[report.Result]:
+    """Make the next generation of every build of `image` that runs, or of the newest if none runs; nothing is applied."""
     try:
         builds = builds_to_patch(store, image, running)
         maps = read_maps(image)
-    except HotreloadError as e:
+    except (HotreloadError, OSError) as e:
         return [_failed(image.name, e)]
     results = []
     for build_id in builds:
+        attempt = attempts[build_id] = Attempt(image)
         try:
-            made = make_generation(store, build_id, image, maps)
+            attempt.made = make_generation(store, build_id, image, maps)
         except (HotreloadError, OSError) as e:
+            attempt.error = e
             results.append(_failed(image.name, e))
-            continue
-        taken = bring_up_to_date(store, image.name, build_id, running.with_image(build_id)) if apply else []
-        if made is not None and not running.with_image(build_id):
-            results.append(_left(image.name, made))
-        elif made is not None and taken and all(r.exit_code for r in taken):
-            store.withdraw(build_id, made)       # nobody has it: the next edit is made against what really runs
-        results += taken
     return results
+
+
+def settle(store: Store, running: Running, attempts: Mapping[str, Attempt]) -> list[report.Result]:
+    """Say which new bundles wait for a process; take those back that every process refused, so that the next edit is
+    compared with what really runs."""
+    results = []
+    for build_id, attempt in attempts.items():
+        if attempt.made is None:
+            continue
+        users = running.with_image(build_id)
+        if not users:
+            results.append(_left(attempt.image.name, attempt.made))
+        elif not any(_has_taken(status.pid, build_id, len(store.chain(build_id))) for status in users):
+            store.withdraw(build_id, attempt.made)
+    return results
+
+
+def _has_taken(pid: int, build_id: str, generation: int) -> bool:
+    """Whether the process is at `generation`; one that does not answer may be."""
+    try:
+        return any(i.generation >= generation for i in process.status(pid, _STATUS_SECONDS).images if i.build_id == build_id)
+    except process.NoAgent:
+        return False
+    except HotreloadError:
+        return True
 
 
 # ---- which builds -------------------------------------------------------------------------------
@@ -270,30 +302,41 @@ def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], li
 # ---- processes ----------------------------------------------------------------------------------
 
 
-def bring_up_to_date(store: Store, program: str, build_id: str, statuses: Iterable[process.ProcessStatus]) -> list[report.Result]:
-    """Apply to each process the bundles of its build's chain that it does not have yet, in order."""
-    chain = store.bundles(build_id)
-    results = []
-    for status in statuses:
-        try:
-            results += _catch_up(store, program, build_id, status, chain)
-        except HotreloadError as e:
-            results.append(report.applied(program, [], [(status.pid, e)]))
-    return results
+def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping[str, Attempt]) -> list[report.Result]:
+    """Bring all images of one process up to date, in one step each generation; none if one of them was refused."""
+    images = [i for i in status.images if i.build_id in attempts]
+    refused = [attempts[i.build_id].image.name for i in images if attempts[i.build_id].error is not None]
+    names = {i.build_id: attempts[i.build_id].image.name for i in images}
+    if refused:
+        others = ", ".join(n for n in names.values() if n not in refused)
+        said = f"pid {status.pid}: {others} not patched either, so that no edit is half there: {', '.join(refused)} was refused"
+        return [report.Result({}, problems=[report.Line(said, "bold red")], exit_code=1)] if others else []
+    try:
+        return bring_up_to_date(store, status, names)
+    except (HotreloadError, OSError) as e:
+        return [report.applied(", ".join(names.values()), [], [(status.pid, e)])]
 
 
-def _catch_up(store: Store, program: str, build_id: str, status: process.ProcessStatus,
-              chain: Sequence[bundle.Bundle]) -> list[report.Result]:
-    image = next(i for i in status.images if i.build_id == build_id)
-    _check_history(status.pid, image, chain)
+def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str]) -> list[report.Result]:
+    """Apply what the process lacks of the chains of its images (`names`: build-id -> program), oldest first.
+
+    The generations that are next for each image go in one request: the process takes all of them or none."""
+    waiting: dict[str, list[bundle.Bundle]] = {}
+    for image in status.images:
+        if image.build_id in names:
+            chain = store.bundles(image.build_id)
+            _check_history(status.pid, image, chain)
+            waiting[image.build_id] = chain[image.generation:]
     results = []
-    for made in chain[image.generation:]:
-        patch = made.image(build_id)
-        assert patch is not None
+    while any(waiting.values()):
+        step = {b: chain.pop(0).image(b) for b, chain in waiting.items() if chain}
+        patches = {b: patch for b, patch in step.items() if patch is not None}
         begun = time.monotonic()
-        answer = process.apply(status.pid, [store.payload(patch[1])], dry_run=False, when="now", timeout=_APPLY_SECONDS)
-        outcome = report.image_outcome(status.pid, patch[0], answer.document, time.monotonic() - begun)
-        results.append(report.applied(program, [outcome]))
+        answer = process.apply(status.pid, [store.payload(patch[1]) for patch in patches.values()], dry_run=False,
+                               when="now", timeout=_APPLY_SECONDS)
+        taken = time.monotonic() - begun
+        results += [report.applied(names[b], [report.image_outcome(status.pid, patch[0], answer.document, taken)])
+                    for b, patch in patches.items()]
     return results
 
 
