@@ -47,8 +47,7 @@ _REFUSALS = {
     "tls-new": ("a new thread-local: threads that run have no room for it",
                 "use a global, or memory that the thread allocates"),
     "kind": ("was a {old} and is a {new} now", "give the new one another name"),
-    "signature": ("its signature changed from {old} to {new}: calls under way in old code would pass the old arguments to it",
-                  "give the new function another name"),
+    "give the new function another name"),
     "not-patchable": ("the image has no stub for it: the linker took the copy of an object that is not instrumented",
                       "build all objects that define it with the tool, and restart the program"),
     "not-instrumented": ("is in the image already, in a part that is not instrumented",
@@ -340,9 +339,10 @@ class _Work:
             self._refuse("not-instrumented", obj, name)
         elif was is None:
             self.fresh.add(name)
+        elif was.digest != entry.digest and was.signature and entry.signature and was.signature != entry.signature:
+            self._replace(entry, was)
         elif was.digest != entry.digest:
             self._change(obj, entry, was, "content")
-            self._check_signature(obj, entry, was)
         elif name not in self.live.definitions:
             self._change(obj, entry, was, "names")      # it comes back: its variables may not be where its old code has them
 
@@ -355,9 +355,12 @@ class _Work:
         if _INITIALISER.match(entry.symbol):
             self._refuse("dynamic-initialiser", obj, entry.name)
 
-    def _check_signature(self, obj: str, entry: FunctionEntry, was: LiveFunction) -> None:
-        if was.signature and entry.signature and was.signature != entry.signature:
-            self._refuse("signature", obj, entry.name, old=was.signature, new=entry.signature)
+    def _replace(self, entry: FunctionEntry, was: LiveFunction) -> None:
+        """Another signature makes another function: it gets a stub of its own, to which all that refers to it by name is
+        linked anew. Frames on stacks and pointers in variables go on with the old stub, and so the old code."""
+        self.fresh.add(entry.name)
+        self.plan.notes.append(f"{entry.symbol} is a new function, {entry.signature}; calls under way and pointers that the program "
+                               f"has stored stay with the old one, {was.signature}")
 
     def follow_names(self) -> None:
         """Code that is as it was must be linked anew if a name in it means something else: a variable that comes back
