@@ -47,7 +47,6 @@ _REFUSALS = {
     "tls-new": ("a new thread-local: threads that run have no room for it",
                 "use a global, or memory that the thread allocates"),
     "kind": ("was a {old} and is a {new} now", "give the new one another name"),
-    "give the new function another name"),
     "not-patchable": ("the image has no stub for it: the linker took the copy of an object that is not instrumented",
                       "build all objects that define it with the tool, and restart the program"),
     "not-instrumented": ("is in the image already, in a part that is not instrumented",
@@ -359,8 +358,8 @@ class _Work:
         """Another signature makes another function: it gets a stub of its own, to which all that refers to it by name is
         linked anew. Frames on stacks and pointers in variables go on with the old stub, and so the old code."""
         self.fresh.add(entry.name)
-        self.plan.notes.append(f"{entry.symbol} is a new function, {entry.signature}; calls under way and pointers that the program "
-                               f"has stored stay with the old one, {was.signature}")
+        self.plan.notes.append(f"{entry.symbol} is a new function, {entry.signature}; calls under way, and pointers that the "
+                               f"program has stored, stay with the old one, {was.signature}")
 
     def follow_names(self) -> None:
         """Code that is as it was must be linked anew if a name in it means something else: a variable that comes back
