@@ -9,13 +9,21 @@ from collections.abc import Mapping, Sequence
 # -fno-gnu-unique: STB_GNU_UNIQUE symbols cannot be reached PC-relative from a payload.
 # -mno-direct-extern-access (gcc 12) / -fno-direct-access-external-data (clang 12): data of shared libraries is
 # reached through the GOT, never by a copy relocation that a payload would not share.
+# -fno-ipa-reference-addressable (gcc 10) / -fkeep-persistent-storage-variables (clang 18): a static variable that the
+# source no longer writes to is not replaced by its initial value, since it lives on with another; and one that is only
+# written is kept, since the next edit may read it.
 _ANY = ("-ffunction-sections", "-fdata-sections", "-fno-common")
 _TYPES = ("-g", "-fdebug-types-section")
 _GCC = ("-fno-ipa-ra", "-fno-gnu-unique")
+_GCC_STATE = "-fno-ipa-reference-addressable"
+_CLANG = "-fno-direct-access-external-data"
+_CLANG_STATE = "-fkeep-persistent-storage-variables"
 CANDIDATES = (
-    (*_ANY, *_GCC, "-mno-direct-extern-access", *_TYPES),
+    (*_ANY, *_GCC, _GCC_STATE, "-mno-direct-extern-access", *_TYPES),
+    (*_ANY, *_GCC, _GCC_STATE, *_TYPES),
     (*_ANY, *_GCC, *_TYPES),
-    (*_ANY, "-fno-direct-access-external-data", *_TYPES),
+    (*_ANY, _CLANG, _CLANG_STATE, *_TYPES),
+    (*_ANY, _CLANG, *_TYPES),
 )
 _PROBE_SECONDS = 60
 

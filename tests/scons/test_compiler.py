@@ -27,7 +27,9 @@ done
 @pytest.mark.parametrize("refuses, expected", [
     ("-nothing", compiler.CANDIDATES[0]),
     ("-mno-direct-extern-access", compiler.CANDIDATES[1]),
-    ("-fno-ipa-ra|-fno-gnu-unique", compiler.CANDIDATES[2]),
+    ("-fno-ipa-reference-addressable|-mno-direct-extern-access", compiler.CANDIDATES[2]),
+    ("-fno-ipa-ra|-fno-gnu-unique", compiler.CANDIDATES[3]),
+    ("-fno-ipa-ra|-fno-gnu-unique|-fkeep-persistent-storage-variables", compiler.CANDIDATES[4]),
 ])
 def test_takes_the_first_set_that_works(tmp_path: Path, refuses: str, expected: tuple[str, ...]) -> None:
     command = fake_compiler(tmp_path / "cc", refuses)
