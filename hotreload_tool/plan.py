@@ -14,7 +14,7 @@ from . import difference
 from .difference import Correlation, Definition, SpecialChange, kind_class
 from .errors import Refusal, Refused
 from .live import LiveData, LiveFunction, LiveState
-from .names import LOCAL_SEPARATOR
+from .names import LOCAL_SEPARATOR, TLS_RESERVE
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
 
 _RESTART = "restart the program to get this change"
@@ -44,8 +44,8 @@ _REFUSALS = {
     "data-type": ("its type changed from {old} to {new}, but it lives in the process as it was made", _OTHER_NAME),
     "tls-changed": ("a thread-local changed its {what}: threads that run, and new ones too, have it as the program was built",
                     "set it by code at the start of the thread, or give the new one another name"),
-    "tls-new": ("a new thread-local: threads that run have no room for it",
-                "use a global, or memory that the thread allocates"),
+    "tls-new": ("a new thread-local with an initial value, or too large: threads that run have no room that holds it",
+                "let it start as zero and set it by code, or use memory that the thread allocates"),
     "kind": ("was a {old} and is a {new} now", "give the new one another name"),
     "not-patchable": ("the image has no stub for it: the linker took the copy of an object that is not instrumented",
                       "build all objects that define it with the tool, and restart the program"),
@@ -69,6 +69,7 @@ _INITIALISER = re.compile(r"_GLOBAL__(?:sub_)?[ID]_|_Z\d+__static_initialization
                           r"__cxx_global_(?:var_init|array_dtor)")
 
 
+_TLS_RESERVE_ALIGN = 16      # of runtime/image.c: hr_tls_reserve
 INITIALISERS = ("merge", "keep", "reset")
 
 
@@ -433,12 +434,31 @@ class _Work:
                 if definition is not None and ref not in self.reached and not self._lives(ref):
                     self.reached[ref] = definition
                     pending.append(definition)
+        self.place_thread_locals()
         for name, definition in self.reached.items():
             entry = definition.entry
             if isinstance(entry, FunctionEntry):
                 self.plan.added.append(NewFunction(name, definition.object))
             else:
                 self.plan.new_data.append(NewData(name, definition.object, entry.kind, entry.size, entry.align, entry.extent))
+
+    def place_thread_locals(self) -> None:
+        """New thread-locals that start as zeros go into the room that the runtime keeps in every thread's block."""
+        reserve = next((s for s in self.live.facts.symbols if s.name == TLS_RESERVE and s.type == "TLS"), None)
+        if reserve is None:
+            return
+        end = reserve.address + reserve.size
+        taken = [d.address + d.extent for d in self.live.data.values() if reserve.address <= d.address < end
+                 and kind_class(d.kind) == "thread-local"]
+        free = max(taken, default=reserve.address)
+        for name, (obj, entry) in list(self.reached.items()):
+            if isinstance(entry, DataEntry) and entry.kind == "tbss":
+                at = free + -free % entry.align
+                if at + entry.size <= end and entry.align <= _TLS_RESERVE_ALIGN:
+                    del self.reached[name]
+                    self.plan.bindings[name] = Binding(at, TLS_RESERVE, "tls", entry.size)
+                    self.plan.new_data.append(NewData(name, obj, entry.kind, entry.size, entry.align, entry.size))
+                    free = at + entry.size
 
     def _definition(self, name: str) -> Definition | None:
         if name in self.prevailing:

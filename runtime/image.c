@@ -18,6 +18,13 @@ _Static_assert(HOTRELOAD_ARENA_SIZE % HR_PAGE == 0, "HOTRELOAD_ARENA_SIZE must b
 /* Address space inside the image, so that new code reaches old code with 32-bit displacements. */
 static uint8_t arena[HOTRELOAD_ARENA_SIZE] __attribute__((aligned(HR_PAGE)));
 
+/* Room in every thread's block of the image for thread-locals that patches bring: zeros, also in threads to come.
+ * Handed out by the tool (hotreload_tool/plan.py), which finds it by its name. */
+#ifndef HOTRELOAD_TLS_SIZE
+#define HOTRELOAD_TLS_SIZE 1024
+#endif
+__thread char hr_tls_reserve[HOTRELOAD_TLS_SIZE] __attribute__((aligned(16), visibility("hidden")));
+
 /* Weak: a C program may have no unwinder. Taken from the image itself, because a program linked with
  * -static-libgcc throws with its own copy and never sees what libgcc_s was told. */
 extern void __register_frame(void *) __attribute__((weak, visibility("default")));
@@ -67,7 +74,7 @@ bool hr_arena_close(struct hr_range pages) {
 
 /* Called once, by the image's constructor. */
 bool hr_image_prepare(void) {
-  __asm__ volatile("" : : "r"(hr_image_note)); /* so that --gc-sections keeps the note */
+  __asm__ volatile("" : : "r"(hr_image_note), "r"(hr_tls_reserve)); /* so that --gc-sections keeps them */
   if (!hr_arena_close(hr_self.arena))
     return false;
   __atomic_store_n(&hr_self.ready, 1, __ATOMIC_RELEASE);
