@@ -16,9 +16,9 @@ from hotreload_tool.objectmap import ObjectMap, SpecialEntry
 from hotreload_tool.plan import _REFUSALS, Plan, make_plan
 
 
-def plan(old: ObjectMap | LiveState, *news: ObjectMap, **fields: Any) -> Plan:
+def plan(old: ObjectMap | LiveState, *news: ObjectMap, init: str = "merge", **fields: Any) -> Plan:
     live = old if isinstance(old, LiveState) else from_image(image(old, **fields))
-    return make_plan(live, {m.object: m for m in news})
+    return make_plan(live, {m.object: m for m in news}, init=init)
 
 
 def refused(made: Plan) -> list[tuple[str, str, str]]:
@@ -367,8 +367,6 @@ V = var("v", "5")
         (replace(V, align=16), "data-align"),
         (replace(V, kind="rodata"), "data-kind"),
         (replace(V, type="float"), "data-type"),
-        (var("v", "6"), "initialiser"),
-        (var("v", "0", "bss"), "initialiser"),
         (replace(V, kind="tdata"), "data-kind"),
     ],
 )
@@ -377,6 +375,55 @@ def test_changed_variables_are_refused(new, code):
     assert refused(made) == [(code, "a.o", "v")] and not made.empty
     with pytest.raises(Refused, match="a.o: v: .*; .*"):
         made.check()
+
+
+@pytest.mark.parametrize("new", [var("v", "6"), var("v", "0", "bss")])
+@pytest.mark.parametrize("init", ["merge", "reset"])
+def test_a_changed_initialiser_is_an_update(new, init):
+    old = objmap("a.o", V)
+    made = plan(old, objmap("a.o", new), init=init)
+    assert refused(made) == [] and not made.empty and made.objects == ["a.o"]
+    assert [(u.name, u.size, u.old_size, u.mode, u.type) for u in made.updates] == [("v", 4, 4, init, "int")]
+    again = apply(from_image(image(old)), made)
+    assert plan(again, objmap("a.o", new)).empty      # it is what lives now, whatever the process kept
+
+
+def test_a_changed_initialiser_can_be_left_alone():
+    made = plan(objmap("a.o", V), objmap("a.o", var("v", "6")), init="keep")
+    assert made.empty and made.notes == ["v keeps its live value: only its initial value changed"]
+
+
+def test_an_array_grows_into_its_padding_and_shrinks():
+    old = var("v", "5", size=8, type="int[2]")
+    for size in (4, 12, 64):
+        made = plan(objmap("a.o", old), objmap("a.o", replace(old, size=size, type=f"int[{size // 4}]")))
+        assert refused(made) == [] and [(u.size, u.old_size) for u in made.updates] == [(size, 8)]
+        assert any(f"v has {size} bytes now, it had 8" in n for n in made.notes)
+    live = apply(from_image(image(objmap("a.o", old))), made)
+    assert live.data["v"].size == 64 and live.data["v"].extent == 64
+
+
+@pytest.mark.parametrize(
+    "changed, codes",
+    [
+        ({"size": 68, "type": "int[17]"}, ["data-size", "data-type"]),
+        ({"size": 16, "type": "long[2]"}, ["data-size", "data-type"]),
+        ({"size": 16, "type": None}, ["data-size"]),
+    ],
+)
+def test_an_array_that_does_not_fit_or_has_other_elements_is_refused(changed, codes):
+    old = var("v", "5", size=8, type="int[2]")
+    assert [c for c, _, _ in refused(plan(objmap("a.o", old), objmap("a.o", replace(old, **changed))))] == codes
+
+
+def test_padding_that_another_symbol_lies_in_is_not_grown_into():
+    """The linker may have taken the copy of an object that has no padding."""
+    old = objmap("a.o", var("v", "5", size=8, type="int[2]"))
+    at = from_image(image(old)).data["v"].address
+    live = from_image(image(old, extra=[ImageSymbol("other", at + 12, 4, "OBJECT", "GLOBAL", "DEFAULT", ".data")]))
+    for size, fits in ((12, True), (16, False)):
+        made = plan(live, objmap("a.o", var("v", "5", size=size, type=f"int[{size // 4}]")))
+        assert (refused(made) == []) is fits
 
 
 def test_a_changed_size_of_a_constant_is_refused():
@@ -631,11 +678,11 @@ def test_a_function_that_takes_the_place_of_a_library_s_and_gives_way_to_it():
     assert [u.name for u in made.updates] == ["table"] and made.objects == ["a.o"]
 
 
-def test_a_writable_variable_whose_initial_value_means_something_else_is_refused():
+def test_a_writable_variable_whose_initial_value_means_something_else_takes_it_if_it_still_has_the_old_one():
     a = objmap("a.o", var("hook", "1", refs=["strlcpy"]), imports=["strlcpy"])
-    assert refused(plan(from_image(image(a, objmap("b.o"))), objmap("b.o", fn("strlcpy")))) == [
-        ("initialiser", "a.o", "hook")
-    ]
+    made = plan(from_image(image(a, objmap("b.o"))), objmap("b.o", fn("strlcpy")))
+    assert refused(made) == [] and [(u.name, u.mode) for u in made.updates] == [("hook", "merge")]
+    assert [x.name for x in made.added] == ["strlcpy"]
 
 
 def test_an_object_that_left_is_empty_from_then_on():
