@@ -411,6 +411,14 @@ def test_a_loop_to_the_first_instruction_is_no_call() -> None:
     assert seen.references(".text.f") == [] and seen.bytes_of("f.hr_body") == code
 
 
+@pytest.mark.parametrize(("target", "addend"), [(".text.f", -4), ("f", -4)])
+def test_a_loop_with_a_relocation_is_no_call(target: str, addend: int) -> None:
+    seen = instrumented(
+        function("f", b"\x90" + JUMP + CALL + RET, [Rel(2, "PLT32", target, addend), Rel(7, "PLT32", target, addend)])
+    )
+    assert [r.target for r in seen.references(".text.f")] == ["f.hr_body" if target == "f" else target, "f"]
+
+
 def test_calls_that_the_assembler_resolved_in_one_section() -> None:
     code = bytearray(b"\x90" * 48)
     code[0:6] = rel32(CALL, 0, 32) + RET  # f calls h
@@ -524,6 +532,12 @@ def test_named_objects_have_room_to_grow(name: str, flags: str, kind: str) -> No
 def test_zeroed_objects_have_room_to_grow() -> None:
     seen = instrumented(variable("v", Section(".bss.v", size=4, type="NOBITS", flags="AW", align=4)))
     assert seen.section(".bss.v")["sh_size"] == seen.map.data[0].extent >= 36 and seen.map.data[0].kind == "bss"
+
+
+def test_nothing_is_put_behind_bytes_that_have_no_name() -> None:
+    """They may belong to the object before them; what is laid out behind it must not move away."""
+    seen = instrumented(variable("v", Section(".data.v", b"abcdefgh", flags="AW", align=4), 4))
+    assert seen.data(".data.v") == b"abcdefgh" and seen.map.data[0].extent == 4
 
 
 def test_no_padding_on_request() -> None:
@@ -724,7 +738,11 @@ def test_an_object_without_symbols_takes_a_map() -> None:
     obj.add_section(elf.Section("", elf.SHT_NULL, align=0))
     obj._shstrndx = obj.add_section(elf.Section(".shstrtab", elf.SHT_STRTAB, data=b"\0")).index
     out, described = instrument(obj.to_bytes(), OBJECT)
-    assert described == ObjectMap(OBJECT) and [s.name for s in elf.parse(out).sections] == ["", ".shstrtab", ".hotreload.map"]
+    assert described == ObjectMap(OBJECT) and [s.name for s in elf.parse(out).sections] == [
+        "",
+        ".shstrtab",
+        ".hotreload.map",
+    ]
 
 
 # ---- what is refused ----------------------------------------------------------------------------

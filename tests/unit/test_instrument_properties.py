@@ -34,22 +34,11 @@ INSTRUCTIONS = {
 }
 DATA_KINDS = ["64", "64", "PC32", "32", "32S", "PC64"]
 NAMES = [f"s{i}" for i in range(12)]
+PC_RELATIVE, GOT = (2, 4, 24), (9, 41, 42)  # psABI table 4.9
 MODERATE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-KINDS = [
-    "function",
-    "shared function",
-    "comdat",
-    "data",
-    "shared data",
-    "shared data",
-    "bss",
-    "rodata",
-    "tls",
-    "merged",
-    "array",
-]
+KINDS = "function, shared function, shared function, comdat, data, shared data, shared data, bss, rodata, tls, merged, array"
 FLAGS = {"data": "AW", "bss": "AW", "rodata": "A", "tls": "AWT", "merged": "AM", "array": "AW"}
 PREFIXES = {"array": "array_", "tls": ".tdata.", "merged": ".rodata.cst8."}
 
@@ -62,7 +51,7 @@ def objects(draw: st.DrawFn) -> bytes:
     defined = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=8))
     targets = [*defined, "undefined", ".text", ".text", ".data", ".data"]
     for name in defined:
-        kind = draw(st.sampled_from(KINDS))
+        kind = draw(st.sampled_from(KINDS.split(", ")))
         binding = "WEAK" if kind == "comdat" else draw(st.sampled_from(["LOCAL", "GLOBAL", "WEAK"]))
         code = "function" in kind or kind == "comdat"
         content, relocations = draw(code_of(targets)) if code else draw(data_of(kind.removeprefix("shared "), targets))
@@ -121,7 +110,7 @@ def code_of(draw: st.DrawFn, targets: list[str]) -> tuple[bytes, list[Rel]]:
         if draw(st.booleans()):
             kind, target = draw(st.sampled_from(INSTRUCTIONS[opcode])), draw(st.sampled_from(targets))
             bias = 0 if kind in ("32", "32S", "TPOFF32") else 4
-            relocations.append(Rel(len(code), kind, target, draw(st.sampled_from([0, 0, 0, 1, 4, 16])) - bias))
+            relocations.append(Rel(len(code), kind, target, draw(distance(target)) - bias))
             code += bytes(4)
         else:
             code += draw(st.integers(-64, 64)).to_bytes(4, "little", signed=True)
@@ -133,8 +122,13 @@ def data_of(draw: st.DrawFn, kind: str, targets: list[str]) -> tuple[bytes, list
     content = draw(st.binary(min_size=1, max_size=24))
     if kind not in ("data", "rodata", "array") or len(content) < 8:
         return content, []
-    addend = draw(st.sampled_from([0, 0, 4, 16]))
-    return content, [Rel(0, draw(st.sampled_from(DATA_KINDS)), draw(st.sampled_from(targets)), addend)]
+    target = draw(st.sampled_from(targets))
+    return content, [Rel(0, draw(st.sampled_from(DATA_KINDS)), target, draw(distance(target)))]
+
+
+def distance(target: str) -> st.SearchStrategy[int]:
+    """From a symbol: mostly none. From a section: mostly to where one of its functions or objects starts."""
+    return st.sampled_from([16, 16, 32, 32, 48, 0, 4, 17] if target.startswith(".") else [0, 0, 0, 1, 4, 16])
 
 
 @st.composite
@@ -273,8 +267,12 @@ def test_references_mean_what_they_meant(blob: bytes) -> None:
             ):
                 assert kept == r
             elif kept.symbol in stubs:
-                starts = {stubs[kept.symbol]}
-                assert place(before, r.symbol, r.addend) in {(index, start + kept.addend) for index, start in starts}
+                index, start = stubs[kept.symbol]
+                assert place(before, r.symbol, r.addend) == (index, start + kept.addend)
+                if section.flags & elf.SHF_EXECINSTR or r.type not in PC_RELATIVE:
+                    assert kept.addend == (-4 if r.type in (*PC_RELATIVE, *GOT) else 0), "a place inside a stub"
+                else:  # the addend holds the distance to the start of a table
+                    assert before.symbols[r.symbol].type == elf.STT_FUNC and kept.addend == r.addend
             else:
                 assert place(after, kept.symbol, kept.addend) == place(before, r.symbol, r.addend)
 
