@@ -26,7 +26,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +360,16 @@ class Store:
             return image if origin and image.stat().st_size == origin.get("size") else None
         except OSError:
             return None
+
+    def note_plain(self, build_id: str, digests: Mapping[str, str]) -> None:
+        """Remember what the uninstrumented objects of an image were (object -> `instrument.plain_digest`): a change to one
+        of them cannot be patched, and must not be overlooked."""
+        _write_json(self._baseline(build_id) / "plain.json", {"objects": dict(digests)})
+
+    def plain(self, build_id: str) -> dict[str, str]:
+        """What `note_plain` was told; empty for an image that was recovered from a process."""
+        known = _read_json(self._baseline(build_id) / "plain.json") or {}
+        return {str(name): str(digest) for name, digest in known.get("objects", {}).items()}
 
     def load(self, build_id: str) -> ImageFacts:
         """The facts about a filed image, from its index where that is current. Raises NotForImage if it is not filed."""

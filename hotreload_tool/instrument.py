@@ -5,6 +5,7 @@ grow, and the object a map of itself. What is not named here keeps its bytes. Fo
 """
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import tempfile
@@ -84,6 +85,19 @@ def read_map(path: str | os.PathLike[str]) -> ObjectMap:
         return found
     with open(path, "rb") as file:
         return instrument(file.read(), names.object_name(os.path.basename(path)), Options(), os.fspath(path))[1]
+
+
+def plain_digest(path: str | os.PathLike[str]) -> str:
+    """What an object that is left uninstrumented is, by its functions and data; by its bytes if it can't be read."""
+    try:
+        found = read_map(path)
+        parts = [(f.name, f.digest) for f in found.functions] + [(d.name, d.digest) for d in found.data]
+        parts += [(x.section, x.digest) for x in found.special]
+        content = repr(sorted(parts)).encode()
+    except Refused:
+        with open(path, "rb") as file:
+            content = file.read()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 # ---- what cannot be instrumented ----------------------------------------------------------------

@@ -70,7 +70,6 @@ _INITIALISER = re.compile(r"_GLOBAL__(?:sub_)?[ID]_|_Z\d+__static_initialization
 
 
 _TLS_RESERVE_ALIGN = 16      # of runtime/image.c: hr_tls_reserve
-INITIALISERS = ("merge", "keep", "reset")
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def make_plan(live: LiveState, news: Mapping[str, ObjectMap | None], *,
 
     `news`: object -> its new map, for every object that was built anew (unchanged ones among them do no harm); None for
     one that is no longer part of the image. `known_sections` are those whose change needs nothing done. `init`, one of
-    INITIALISERS: what a living variable does with a changed initialiser.
+    settings.INITIALISERS: what a living variable does with a changed initialiser.
     """
     work = _Work(live, news, known_sections, init)
     work.correlate_static_locals()

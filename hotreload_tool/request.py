@@ -37,7 +37,7 @@ class ImageRequest:
     kind: ImageKind
     objects: list[ObjectRequest]
     link: LinkRequest
-    init: str = "merge"  # plan.INITIALISERS: what living variables do with a changed initialiser
+    init: str = "merge"  # settings.INITIALISERS: what living variables do with a changed initialiser
 
 
 @dataclass(frozen=True)

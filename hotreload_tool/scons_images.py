@@ -8,7 +8,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import SCons.Node.Alias
@@ -87,7 +87,10 @@ def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
         apply = settings.truth(SCons.Script.ARGUMENTS.get("HOTPATCH_APPLY", "1"))
     except ValueError as e:
         raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_APPLY: {e}") from None
-    request = build_request(env, apply, bool(env.GetOption("silent")))
+    init = SCons.Script.ARGUMENTS.get("HOTPATCH_INIT", "merge")
+    if init not in settings.INITIALISERS:
+        raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_INIT={init}: use one of {', '.join(settings.INITIALISERS)}")
+    request = build_request(env, apply, bool(env.GetOption("silent")), init)
     if not request.images:
         raise BuildError(node=target[0], errstr="no program of this build is made with the hotreload tool")
     with errors_for_people(target[0]):
@@ -170,10 +173,18 @@ def _is_instrumented(node: Node) -> bool:
     return bool(node.has_builder()) and instruments(node.get_build_env(), node.sources)
 
 
-def build_request(env: Env, apply: bool, silent: bool) -> HotpatchRequest:
+def plain_objects(node: Node) -> dict[str, str]:
+    """What the uninstrumented objects of an image are: object -> digest."""
+    from . import instrument
+    image = _images.get(node)
+    found = [p.node for p in parts(image) if is_object(p.node, image.env) and not _is_instrumented(p.node)] if image else []
+    return {names.object_name(relative_path(image.env, n)): instrument.plain_digest(n.get_abspath()) for n in found if image}
+
+
+def build_request(env: Env, apply: bool, silent: bool, init: str = "merge") -> HotpatchRequest:
     """The whole tree as plain data, for `hotpatch.run`."""
-    return HotpatchRequest(top=env.Dir("#").get_abspath(), directory=state_directory(env), images=sorted_images(),
-                           apply=apply, silent=silent)
+    return HotpatchRequest(top=env.Dir("#").get_abspath(), directory=state_directory(env),
+                           images=[replace(image, init=init) for image in sorted_images()], apply=apply, silent=silent)
 
 
 def _image_request(image: Image) -> ImageRequest:

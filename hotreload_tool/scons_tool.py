@@ -282,7 +282,8 @@ def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
         from . import baseline, errors
         store = baseline.Store(Path(state_directory(env)))
         try:
-            store.file_image(Path(target[0].get_abspath()), relative_path(env, target[0]))
+            build_id = store.file_image(Path(target[0].get_abspath()), relative_path(env, target[0]))
+            store.note_plain(build_id, scons_images.plain_objects(target[0]))
         except errors.Refused as e:
             if {refusal.code for refusal in e.refusals} != {"not-instrumented"}:
                 raise
