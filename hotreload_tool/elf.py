@@ -104,6 +104,7 @@ class Elf:
         self._shstrndx = 0
         self._rela_of: dict[int, Section] = {}
         self._relas: dict[int, list[Rela]] = {}
+        self._group_of: dict[int, Section] | None = None     # member -> group; made when first asked for
 
     # ---- building -----------------------------------------------------------------------------
 
@@ -165,11 +166,21 @@ class Elf:
                 return
             rela = self.add_section(Section(".rela" + section.name, SHT_RELA, SHF_INFO_LINK | section.flags & SHF_GROUP,
                                             align=8, entsize=_RELA.size, info=section.index, link=self.symtab.index))
-            for group, _, members in self.groups():
-                if section.index in members:         # what applies to a member goes with the group
-                    group.data += struct.pack("<I", rela.index)
+            group = self._groups_by_member().get(section.index) if section.flags & SHF_GROUP else None
+            if group is not None:
+                self.join_group(group, rela)         # what applies to a member goes with the group
         self._relas[section.index] = list(relas)
         rela.data = b"".join(_RELA.pack(r.offset, r.symbol << 32 | r.type, r.addend) for r in relas)
+
+    def join_group(self, group: Section, section: Section) -> None:
+        """Make `section`, which has SHF_GROUP, a member of `group`."""
+        self._groups_by_member()[section.index] = group
+        group.data += struct.pack("<I", section.index)
+
+    def _groups_by_member(self) -> dict[int, Section]:
+        if self._group_of is None:
+            self._group_of = {member: group for group, _, members in self.groups() for member in members}
+        return self._group_of
 
     @property
     def symtab(self) -> Section:

@@ -305,10 +305,9 @@ def _add_slot(s: Survey, part: Part, binding: int) -> Symbol:
     group = s.comdat_of.get(part.section.index)
     flags = elf.SHF_ALLOC | elf.SHF_WRITE | (elf.SHF_GROUP if group else 0)
     section = s.elf.add_section(Section(names.SLOT_SECTION, elf.SHT_PROGBITS, flags, bytes(8), align=8))
+    if group:
+        s.elf.join_group(group[1], section)
     s.elf.set_relocations(section, [Rela(0, s.arch.ABSOLUTE_POINTER, part.symbols[0].index, 0)])
-    rela = s.elf.rela_section(section)
-    if group and rela is not None:
-        group[1].data += struct.pack("<II", section.index, rela.index)
     return s.elf.add_symbol(Symbol(_made_up(part.name or "", names.SLOT_SUFFIX), section.index, 0, 8,
                                    type=elf.STT_OBJECT, binding=binding, other=elf.STV_HIDDEN))
 
