@@ -367,7 +367,8 @@ PHDRS {{
 SECTIONS {{
   .hr.image 0 (NOLOAD) : {{ *(.hr.image) }} :NONE
   . = {base:#x} + SIZEOF_HEADERS;
-  .hash : {{ *(.hash) }} :headers
+  .hr.head : {{ BYTE(0) }} :headers   /* always there: a segment without a section would begin at 0 */
+  .hash : {{ *(.hash) }}
   .gnu.hash : {{ *(.gnu.hash) }}
   .dynsym : {{ *(.dynsym) }}
   .dynstr : {{ *(.dynstr) }}
