@@ -1,6 +1,6 @@
 """Types from an object's debug information, quickly: this runs at every compile.
 
-What the object map needs and nothing more: type units by signature, signatures of C functions, types of variables.
+What the object map needs and nothing more: layouts of types, signatures of C functions, types of variables.
 Only DIEs at file level are visited; function bodies are stepped over, except where one holds a static local.
 """
 from __future__ import annotations
@@ -32,11 +32,13 @@ _ANONYMOUS_NAMESPACE = "(anonymous namespace)"
 _MAX_DEPTH = 64          # of types within types; damage is deeper
 _MAX_TEXT = 400          # characters of one printed piece; longer ones are cut and end in a digest
 _MAX_MEMBERS = 4         # shown of an unnamed struct
+_MOST_KNOWN = 1 << 16    # layouts carried from one object to the next
 _MAX_INFLATED = 1 << 30  # bytes of a compressed section
 
 # DW_AT_location of a variable with an address: a block of 9 bytes, DW_OP_addr and a field that a relocation fills; of a
 # thread-local one: 10 bytes, DW_OP_const8u, the field, DW_OP_form_tls_address or DW_OP_GNU_push_tls_address.
 _ADDRESS_BLOCK = re.compile(rb"\x09\x03\0{8}|\x0a\x0e\0{8}[\x9b\xe0]")
+_LIBRARY = re.compile(r"\w+ (?:std|__gnu_cxx|__cxxabiv1)::")
 _NO_VARIABLE = re.compile(r"^\.text|\.(str|cst)\d+(\.\d+)?$")   # sections of code and of literals
 
 
@@ -49,8 +51,11 @@ class DebugTypes:
     of a variable whose layout is not told there (it is local to a function) is followed by a digest of it.
     """
     units: dict[str, str] = field(default_factory=dict)
-    """Signature (16 hex digits) of a type unit -> "struct foo", "class ns::Foo", or what a typedef calls it. Where the
-    compiler makes no type units, signatures are digests of our own."""
+    """Digest (16 hex digits) of a type's name and layout -> "struct foo", "class ns::Foo", or what a typedef calls it."""
+    layouts: dict[str, str] = field(default_factory=dict)
+    """The same digest -> the layout as text (`layouts.py`), except of types of the C++ library."""
+    virtuals: dict[str, str] = field(default_factory=dict)
+    """Name of a class -> its own virtual functions as text: lines "SLOT FUNCTION"."""
     signatures: dict[str, str] = field(default_factory=dict)
     """Symbol -> "int (int, struct foo *)", of functions whose symbol is their name: C and extern "C"."""
     variables: dict[tuple[str, str | None], str] = field(default_factory=dict)
@@ -63,11 +68,22 @@ class DebugTypes:
     """Why it is not typed."""
 
 
-def read(sections: DebugSections) -> DebugTypes:
-    """The types of one object. What is damaged or not supported gives `typed=False` and a reason; nothing is raised."""
+class KnownLayout(NamedTuple):
+    layout: str
+    virtuals: str
+    typedefs: list[tuple[int, str]]      # signatures of unnamed types, and the names it calls them by
+
+
+Known = dict[int, KnownLayout]
+
+
+def read(sections: DebugSections, known: Known | None = None) -> DebugTypes:
+    """The types of one object. What is damaged or not supported gives `typed=False` and a reason; nothing is raised.
+
+    `known` carries layouts from one object to the next, by the signatures of GCC's type units."""
     found = DebugTypes()
     try:
-        _read(sections, found)
+        _read(sections, found, known)
     except DebugInfoError as e:
         return DebugTypes(reason=f"debug information: {e}")
     except (IndexError, struct.error) as e:
@@ -133,7 +149,7 @@ def _inflated(section: Any) -> bytes:
 # ---- units --------------------------------------------------------------------------------------
 
 
-def _read(sections: DebugSections, found: DebugTypes) -> None:
+def _read(sections: DebugSections, found: DebugTypes, known: Known | None) -> None:
     type_units, compile_units = _units(sections)
     if not compile_units:
         raise DebugInfoError("there is none")
@@ -144,9 +160,42 @@ def _read(sections: DebugSections, found: DebugTypes) -> None:
             named.typedefs.setdefault(signature, name)
     for scan in scans:
         scan.collect(_Printer(scan.unit, named), found)
-    for signature in type_units:
-        found.units[f"{signature:016x}"] = named.name(signature)
+    if known is None or not all(_made_by_gcc(unit) for unit in compile_units):
+        known = {}
+    printed = [(signature, _layout_of_unit(signature, unit, named, known)) for signature, unit in type_units.items()]
+    for signature, texts in printed:
+        _add_layout(found, named.name(signature), *texts)       # now that all typedefs are known
     found.typed = True
+
+
+def _made_by_gcc(unit: Unit) -> bool:
+    return (unit.string(*unit.root, dwarf.AT_PRODUCER) or "").startswith("GNU ")
+
+
+def _layout_of_unit(signature: int, unit: Unit, named: _Names, known: Known) -> tuple[str, str]:
+    """GCC's signatures are digests of content (clang's are digests of names), but for the place of bit-fields."""
+    kept = known.get(signature)
+    if kept is None:
+        printer = _LayoutPrinter(unit, named)
+        named.bit_fields = False
+        kept = KnownLayout(*printer.described_type(unit.type_offset), printer.given)
+        if not named.bit_fields:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[signature] = kept
+    for nameless, typedef in kept.typedefs:
+        named.typedefs.setdefault(nameless, typedef)
+    return kept.layout, kept.virtuals
+
+
+def _add_layout(found: DebugTypes, name: str, layout: str, virtuals: str) -> None:
+    key = _digest(f"{name}\n{layout}")
+    found.units[key] = name
+    if not _LIBRARY.match(name):
+        found.layouts[key] = layout
+    if virtuals:
+        known = found.virtuals.get(name)     # two anonymous namespaces can hold one name; then none of them may change
+        found.virtuals[name] = virtuals if known in (None, virtuals) else f"{known}\n{virtuals}"
 
 
 def _units(sections: DebugSections) -> tuple[dict[int, Unit], list[Unit]]:
@@ -175,6 +224,7 @@ class _Names:
         self._names: dict[int, str] = {}
         self._depth = 0
         self.typedefs: dict[int, str] = {}       # signature of an unnamed type -> the name a typedef gives it
+        self.bit_fields = False                  # a layout that was printed has some
 
     def enter(self) -> None:
         """Bounds recursion, over units too. Nobody leaves after an error: it ends the reading."""
@@ -192,6 +242,9 @@ class _Names:
             known = self._names[signature] = self._find(signature)
             self.leave()
         return known
+
+    def unit(self, signature: int) -> Unit:
+        return self._units[signature]
 
     def unnamed(self, signature: int) -> str | None:
         """The keyword of a type that has no name of its own, else None."""
@@ -322,7 +375,7 @@ class _Scan:
 
     def collect(self, printer: _Printer, found: DebugTypes) -> None:
         printer.described = {die.offset for die in self.found[_LAYOUT]}
-        self._layouts(printer, found.units)
+        self._layouts(printer, found)
         for die in self.found[_VARIABLE]:
             _add_variable(printer, die.abbrev, die.attrs, None, found)
         addresses = self._addresses()
@@ -332,16 +385,19 @@ class _Scan:
             if addresses and die.abbrev.children:
                 self._static_locals(printer, die, addresses, found)
 
-    def _layouts(self, printer: _Printer, units: dict[str, str]) -> None:
-        """Types that the compiler put into no type unit get a signature of our own making."""
+    def _layouts(self, printer: _Printer, found: DebugTypes) -> None:
+        """Types that the compiler put into no type unit."""
         if not self.found[_LAYOUT]:
             return
         for _, abbrev, at, _ in self.found[_TYPEDEF]:
             target = self.unit.reference(abbrev, at, dwarf.AT_TYPE)
             if target and target[0]:
                 printer.typedefs.setdefault(target[0], self.unit.string(abbrev, at, dwarf.AT_NAME) or "")
+        layouts = _LayoutPrinter(self.unit, printer.names)
+        layouts.described = printer.described
         for die in self.found[_LAYOUT]:
-            units[printer.layout(die.offset)] = printer.typedefs.get(die.offset) or printer.text(die.offset)
+            name = printer.typedefs.get(die.offset) or printer.text(die.offset)
+            _add_layout(found, name, *layouts.described_type(die.offset))
 
     def _addresses(self) -> list[int]:
         """Offsets, ascending, of fields that hold the address of what may be a variable."""
@@ -476,7 +532,7 @@ class _Printer:
         self.is_c = unit.constant(*unit.root, dwarf.AT_LANGUAGE) in _C_LANGUAGES
         self.described: set[int] = set()         # types of this unit whose layout `DebugTypes.units` tells
         self.typedefs: dict[int, str] = {}       # those of them that only a typedef names
-        self._names = names
+        self.names = names
         self._memo: dict[int, _Parts] = {}
         self._layouts: dict[int, str] = {}
 
@@ -515,13 +571,13 @@ class _Printer:
         """16 hex digits that change with the layout of the type at `offset`, and of those it holds by value."""
         known = self._layouts.get(offset)
         if known is None:
-            self._names.enter()
+            self.names.enter()
             abbrev, at = self.unit.entry(offset)
             lines = [self.text(offset), str(self.unit.constant(abbrev, at, dwarf.AT_BYTE_SIZE))]
             for _, child, attrs in self.unit.children(abbrev, at):
                 lines += self._layout_of_child(child, attrs)
             known = self._layouts[offset] = _digest("\n".join(lines))
-            self._names.leave()
+            self.names.leave()
         return known
 
     def _layout_of_child(self, child: Abbrev, at: int) -> list[str]:
@@ -558,10 +614,10 @@ class _Printer:
     def _parts(self, offset: int) -> _Parts:
         known = self._memo.get(offset)
         if known is None:
-            self._names.enter()
+            self.names.enter()
             abbrev, at = self.unit.entry(offset)
             known = self._memo[offset] = _cut(self._make(offset, abbrev, at))
-            self._names.leave()
+            self.names.leave()
         return known
 
     def _type_of(self, abbrev: Abbrev, at: int) -> _Parts:
@@ -569,7 +625,7 @@ class _Printer:
         target = self.unit.reference(abbrev, at, dwarf.AT_TYPE)
         if target is None:
             return "void", ""
-        return (self._names.name(target[1]), "") if target[1] else self._parts(target[0])
+        return (self.names.name(target[1]), "") if target[1] else self._parts(target[0])
 
     def _make(self, offset: int, abbrev: Abbrev, at: int) -> _Parts:
         tag = abbrev.tag
@@ -589,14 +645,14 @@ class _Printer:
             return f"{name}{{{self._behind_typedef(abbrev, at)}}}", ""
         if tag == dwarf.TAG_MEMBER_POINTER:
             owner = self.unit.reference(abbrev, at, dwarf.AT_CONTAINING_TYPE)
-            scope = self._names.name(owner[1]) if owner and owner[1] else self.text(owner[0]) if owner else "?"
+            scope = self.names.name(owner[1]) if owner and owner[1] else self.text(owner[0]) if owner else "?"
             return _pointer(self._type_of(abbrev, at), f"{scope.partition(' ')[2]}::*")
         return name or f"type of tag {tag:#x}", ""
 
     def _aggregate(self, offset: int, abbrev: Abbrev, at: int) -> str:
         signature = self.unit.reference(abbrev, at, dwarf.AT_SIGNATURE)
         if signature:
-            return self._names.name(signature[1])
+            return self.names.name(signature[1])
         name = self.unit.string(abbrev, at, dwarf.AT_NAME)
         return f"{_KEYWORDS[abbrev.tag]} {name}" if name else self.content(offset)
 
@@ -612,7 +668,7 @@ class _Printer:
                 unnamed = behind.tag in _KEYWORDS and dwarf.AT_NAME not in behind.names
                 return _KEYWORDS[behind.tag] if unnamed else self.text(target[0])
             target = signature
-        return self._names.unnamed(target[1]) or self._names.name(target[1])
+        return self.names.unnamed(target[1]) or self.names.name(target[1])
 
     def _array(self, abbrev: Abbrev, at: int) -> _Parts:
         bounds = ""
@@ -645,6 +701,137 @@ class _Printer:
         return _cut((f"({', '.join(shown)})", ""))[0] if shown else "()"
 
 
+class _LayoutPrinter(_Printer):
+    """Prints layouts. A typedef is printed as what it stands for, so that another name for the same thing is no change;
+    types without any name count by content."""
+
+    def __init__(self, unit: Unit, names: _Names) -> None:
+        super().__init__(unit, names)
+        self.given: list[tuple[int, str]] = []       # signatures of unnamed types, and the typedefs they are known by here
+        self._held: dict[tuple[int, int] | None, _Parts] = {}      # of members, by what their DW_AT_type refers to
+
+    def described_type(self, offset: int) -> tuple[str, str]:
+        """(layout, virtual functions) of the struct, union or enum whose DIE lies at `offset`."""
+        unit = self.unit
+        abbrev, at = unit.entry(offset)
+        lines, virtuals = [self._header(abbrev, at)], []
+        for _, child, attrs in unit.children(abbrev, at, all=False):
+            if child.tag == dwarf.TAG_MEMBER:
+                lines.append(self._member(child, attrs))
+            elif child.tag == dwarf.TAG_ENUMERATOR:
+                lines.append(f"{unit.string(child, attrs, dwarf.AT_NAME)} = {unit.constant(child, attrs, dwarf.AT_CONST_VALUE)}")
+            elif child.tag == dwarf.TAG_SUBPROGRAM:
+                virtuals.append(self._virtual(child, attrs))
+            else:
+                place = unit.constant(child, attrs, dwarf.AT_MEMBER_LOCATION)      # of a virtual base: an expression
+                lines.append(f"{'virtual' if place is None else place} base {_joined(self._type_of(child, attrs))}")
+        return "\n".join(lines), "\n".join(f"{slot} {function}" for slot, function in sorted(virtuals))
+
+    def _header(self, abbrev: Abbrev, at: int) -> str:
+        text = f"{_KEYWORDS.get(abbrev.tag, 'type')} {self.unit.constant(abbrev, at, dwarf.AT_BYTE_SIZE)}"
+        if abbrev.tag == dwarf.TAG_CLASS:
+            text = f"struct{text[5:]}"       # nothing but the default access is different
+        if dwarf.AT_ALIGNMENT in abbrev.names:
+            text += f" align {self.unit.constant(abbrev, at, dwarf.AT_ALIGNMENT)}"
+        if abbrev.tag == dwarf.TAG_ENUM and dwarf.AT_TYPE in abbrev.names:
+            text += f" {_joined(self._type_of(abbrev, at))}"
+        return text
+
+    def _member(self, child: Abbrev, at: int) -> str:
+        unit = self.unit
+        place = str(unit.constant(child, at, dwarf.AT_MEMBER_LOCATION) or 0)
+        if dwarf.AT_BIT_SIZE in child.names:
+            place = self._bits(child, at)
+        name = unit.string(child, at, dwarf.AT_NAME) or ""
+        if name.startswith(_RESERVE):
+            name = _RESERVE
+        target = unit.reference(child, at, dwarf.AT_TYPE)
+        known = self._held.get(target)
+        if known is None:
+            before, after = self._type_of(child, at)
+            gap = "" if before[-1:] in ("*", "&", "(") else " "
+            known = self._held[target] = f"{before}{gap}", f"{after}{self._nameless(child, at)}"
+        return f"{place} {known[0]}{name}{known[1]}"
+
+    def _bits(self, child: Abbrev, at: int) -> str:
+        """"BYTE.BIT:WIDTH", with bits counted from the least significant one; §5.7.6, and DWARF 3 §5.5.6 for
+        DW_AT_bit_offset, which counts from the most significant one of the storage unit."""
+        unit = self.unit
+        self.names.bit_fields = True
+        width = unit.constant(child, at, dwarf.AT_BIT_SIZE) or 0
+        first = 8 * (unit.constant(child, at, dwarf.AT_MEMBER_LOCATION) or 0)
+        from_top = unit.constant(child, at, dwarf.AT_BIT_OFFSET)
+        if from_top is None:
+            first += unit.constant(child, at, dwarf.AT_DATA_BIT_OFFSET) or 0
+        else:
+            first += 8 * (unit.constant(child, at, dwarf.AT_BYTE_SIZE) or 0) - from_top - width
+        return f"{first // 8}.{first % 8}:{width}"
+
+    def _virtual(self, child: Abbrev, at: int) -> tuple[int, str]:
+        unit = self.unit
+        slot = -1
+        found = unit.find(child, at, dwarf.AT_VTABLE_ELEMENT)
+        if found is not None and found.form in (dwarf.FORM_EXPRLOC, 0x0A):
+            length, body = dwarf.uleb(unit.data, found.at)
+            if length > 1 and unit.data[body] == dwarf.OP_CONSTU:
+                slot = dwarf.uleb(unit.data, body + 1)[0]
+        function = unit.string(child, at, dwarf.AT_LINKAGE_NAME)
+        return slot, function or f"{unit.string(child, at, dwarf.AT_NAME)}{self._parameters(child, at)}"
+
+    def _nameless(self, child: Abbrev, at: int) -> str:
+        """A digest of the layout of what a member holds, if nothing else tells that layout under a name."""
+        unit, typedef = self.unit, None
+        for _ in range(_MAX_DEPTH):
+            target = unit.reference(child, at, dwarf.AT_TYPE)
+            if target is None:
+                return ""
+            if target[1]:
+                return self._nameless_unit(target[1], typedef)
+            child, at = unit.entry(target[0])
+            if child.tag in _KEYWORDS:
+                signature = unit.reference(child, at, dwarf.AT_SIGNATURE)
+                if signature:
+                    return self._nameless_unit(signature[1], typedef)
+                named = typedef or dwarf.AT_NAME in child.names
+                told = dwarf.AT_DECLARATION in child.names or named and target[0] in self.described
+                return "" if told else f" #{self.layout(target[0])}"
+            if child.tag not in _TRANSPARENT:
+                return ""
+            typedef = unit.string(child, at, dwarf.AT_NAME) if child.tag == dwarf.TAG_TYPEDEF else None
+        raise DebugInfoError(f"types nest more than {_MAX_DEPTH} deep")
+
+    def _nameless_unit(self, signature: int, typedef: str | None) -> str:
+        if self.names.unnamed(signature) is None:
+            return ""
+        if typedef:
+            self.given.append((signature, typedef))
+            return ""
+        self.names.enter()
+        unit = self.names.unit(signature)
+        inner = _LayoutPrinter(unit, self.names)
+        inner.given = self.given
+        layout, _ = inner.described_type(unit.type_offset)
+        self.names.leave()
+        return f" #{_digest(layout)}"
+
+    def layout(self, offset: int) -> str:
+        known = self._layouts.get(offset)
+        if known is None:
+            self.names.enter()
+            known = self._layouts[offset] = _digest(self.described_type(offset)[0])
+            self.names.leave()
+        return known
+
+    def _make(self, offset: int, abbrev: Abbrev, at: int) -> _Parts:
+        if abbrev.tag != dwarf.TAG_TYPEDEF:
+            return super()._make(offset, abbrev, at)
+        if self._behind_typedef(abbrev, at) in _NAMELESS:
+            return self.unit.string(abbrev, at, dwarf.AT_NAME) or "", ""
+        return self._type_of(abbrev, at)
+
+
+_NAMELESS = frozenset(_KEYWORDS.values())
+_RESERVE = "hotreload_reserve"       # HOTRELOAD_RESERVE puts the number of its line behind it, which says nothing
 _TRANSPARENT = frozenset({dwarf.TAG_TYPEDEF, dwarf.TAG_ARRAY, *_QUALIFIERS})
 
 

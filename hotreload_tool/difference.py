@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from . import layouts
 from .names import LOCAL_SEPARATOR
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
 
@@ -77,11 +78,28 @@ class SignatureChange:
 
 @dataclass(frozen=True)
 class TypeChange:
-    """Types of one printed name whose layout differs. Signatures of type units, 16 hex digits."""
+    """Types of one printed name whose layout differs, by digest (16 hex digits), and the text of one of each."""
     object: str
     name: str
     old: tuple[str, ...]
     new: tuple[str, ...]
+    old_layout: str | None = None
+    new_layout: str | None = None
+
+    @property
+    def compatible(self) -> layouts.Compatible | None:
+        """Set if objects that were made before are right under the new layout."""
+        if self.old_layout is None or self.new_layout is None or len(self.old) != 1 or len(self.new) != 1:
+            return None
+        return layouts.compatible(self.name, self.old_layout, self.new_layout)
+
+
+@dataclass(frozen=True)
+class VirtualChange:
+    """A class whose own virtual functions changed in a way that existing tables contradict."""
+    object: str
+    name: str
+    what: str
 
 
 @dataclass(frozen=True)
@@ -265,8 +283,8 @@ def layout_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap],
                    elsewhere: Iterable[str] = ()) -> list[TypeChange]:
     """Types that one object, or the whole set, now has with another layout under the same name.
 
-    `elsewhere` are signatures in use by other objects, not being compared. A type that moves to another object and
-    changes on the way is found by looking at the whole set, where its old signature has died out and its new one is
+    `elsewhere` are digests in use by other objects, not being compared. A type that moves to another object and
+    changes on the way is found by looking at the whole set, where its old digest has died out and its new one is
     new. C lets two objects have different types of one name: those are no change as long as both live on.
     """
     found = [change for obj, new in news.items() if obj in olds
@@ -279,6 +297,27 @@ def layout_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap],
     said = {c.name for c in found}
     users = {s: obj for obj, m in reversed(list(news.items())) for s in m.types}
     found += [dataclasses.replace(c, object=users[c.new[0]]) for c in _pair_types("", dead, born) if c.name not in said]
+    return [dataclasses.replace(c, old_layout=_layout(olds, c.old[0]), new_layout=_layout(news, c.new[0])) for c in found]
+
+
+def _layout(maps: Mapping[str, ObjectMap], digest: str) -> str | None:
+    return next((m.layouts[digest] for m in maps.values() if digest in m.layouts), None)
+
+
+def virtual_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap]) -> list[VirtualChange]:
+    """Classes of `news` whose existing tables of virtual functions would be read wrongly. `olds`: all objects as they are."""
+    everywhere: dict[str, str] = {}
+    for m in olds.values():
+        for name, virtuals in m.virtuals.items():
+            everywhere.setdefault(name, virtuals)
+    found = []
+    for obj, new in news.items():
+        mine = olds[obj].virtuals if obj in olds else {}
+        for name, virtuals in new.virtuals.items():
+            old = mine.get(name, everywhere.get(name))
+            what = layouts.virtual_conflict(old, virtuals) if old not in (None, virtuals) else None
+            if what is not None:
+                found.append(VirtualChange(obj, name, what))
     return found
 
 

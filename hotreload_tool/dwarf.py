@@ -22,16 +22,16 @@ TAG_ENUMERATOR, TAG_SUBPROGRAM, TAG_VARIABLE, TAG_VOLATILE, TAG_RESTRICT = 0x28,
 TAG_NAMESPACE, TAG_RVALUE, TAG_ATOMIC = 0x39, 0x42, 0x47
 
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_BYTE_SIZE, AT_BIT_OFFSET, AT_BIT_SIZE = 0x01, 0x02, 0x03, 0x0B, 0x0C, 0x0D
-AT_LOW_PC, AT_LANGUAGE, AT_CONTAINING_TYPE, AT_CONST_VALUE, AT_PROTOTYPED, AT_UPPER_BOUND, AT_ABSTRACT_ORIGIN = (
-    0x11, 0x13, 0x1D, 0x1C, 0x27, 0x2F, 0x31)
+AT_LOW_PC, AT_LANGUAGE, AT_CONTAINING_TYPE, AT_CONST_VALUE, AT_PRODUCER, AT_PROTOTYPED, AT_UPPER_BOUND, AT_ABSTRACT_ORIGIN = (
+    0x11, 0x13, 0x1D, 0x1C, 0x25, 0x27, 0x2F, 0x31)
 AT_ARTIFICIAL, AT_COUNT, AT_MEMBER_LOCATION, AT_DECLARATION, AT_SPECIFICATION = 0x34, 0x37, 0x38, 0x3C, 0x47
-AT_TYPE, AT_VIRTUALITY = 0x49, 0x4C
+AT_TYPE, AT_VIRTUALITY, AT_VTABLE_ELEMENT, AT_ALIGNMENT = 0x49, 0x4C, 0x4D, 0x88
 AT_RANGES, AT_SIGNATURE, AT_DATA_BIT_OFFSET, AT_LINKAGE_NAME, AT_STR_OFFSETS_BASE = 0x55, 0x69, 0x6B, 0x6E, 0x72
 AT_GNU_VECTOR = 0x2107
 
 FORM_STRING, FORM_STRP, FORM_EXPRLOC, FORM_LINE_STRP = 0x08, 0x0E, 0x18, 0x1F
 FORM_REF_SIG8, FORM_IMPLICIT_CONST = 0x20, 0x21
-OP_ADDR, OP_ADDRX = 0x03, 0xA1
+OP_ADDR, OP_CONSTU, OP_ADDRX = 0x03, 0x10, 0xA1
 
 # Bytes of a form, where that is a number of its own (8-byte addresses, 4-byte offsets).
 _FIXED = {0x01: 8, 0x05: 2, 0x06: 4, 0x07: 8, 0x0B: 1, 0x0C: 1, 0x0E: 4, 0x10: 4, 0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8,
@@ -44,6 +44,8 @@ _CONSTANTS = {0x05: "<H", 0x06: "<I", 0x07: "<Q", 0x0B: "<B"}
 _STRX = {0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4}
 _UNIT_REFS = {0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8}
 MAX_ABBREVS = 1 << 16
+
+_IN_OBJECTS = frozenset({TAG_MEMBER, TAG_INHERITANCE, TAG_ENUMERATOR})
 
 _U32 = struct.Struct("<I").unpack_from
 _U64 = struct.Struct("<Q").unpack_from
@@ -136,22 +138,29 @@ class Field(NamedTuple):
 
 class Abbrev:
     """One abbreviation with its plan: how to step over its attributes, and where those lie whose place is known."""
-    __slots__ = ("attrs", "children", "fixed", "head", "names", "sibling_tail", "size", "steps", "tag")
+    __slots__ = ("attrs", "children", "fixed", "head", "in_layout", "names", "sibling_tail", "size", "steps", "tag", "variable")
 
     def __init__(self, tag: int, children: bool, attrs: Sequence[tuple[int, int, int]]) -> None:
         self.tag, self.children = tag, children
         self.attrs = attrs                                       # (attribute, form, implicit constant)
         self.names = frozenset(a for a, _, _ in attrs)
+        # Whether such a child says something of the layout of its type: a part of each object, or a place in the table
+        # of virtual functions. Static members are declarations.
+        self.in_layout = (tag in _IN_OBJECTS and AT_DECLARATION not in self.names
+                          or tag == TAG_SUBPROGRAM and AT_VTABLE_ELEMENT in self.names)
         self.fixed: dict[int, tuple[int, int, int]] = {}         # attribute -> (form, offset from the start, constant)
         self.steps: list[tuple[int, int]] = []                   # (form of unknown size, fixed bytes after it)
+        self.variable: Sequence[tuple[int, int, int]] = ()       # `attrs` from the first of unknown size on
         self.sibling_tail = self._sibling_tail()                 # bytes from DW_AT_sibling to the end of the attributes
         self.head = self._plan()                                 # fixed bytes before `steps`
         self.size = self.head if not self.steps else -1          # of all attributes, -1 where that differs by DIE
 
     def _plan(self) -> int:
         head = 0
-        for attr, form, const in self.attrs:
+        for number, (attr, form, const) in enumerate(self.attrs):
             size = _FIXED.get(form, -1)
+            if size < 0 and not self.steps:
+                self.variable = self.attrs[number:]
             if not self.steps:
                 self.fixed.setdefault(attr, (form, head, const))
             if size < 0:
@@ -315,24 +324,34 @@ class Unit:
             raise DebugInfoError(f"unit at {self.base:#x}: DW_AT_sibling before {after:#x} points to {target:#x}")
         return target
 
-    def children(self, abbrev: Abbrev, at: int) -> Iterator[tuple[int, Abbrev, int]]:
-        """(offset, abbreviation, offset of the attributes) of each child of the DIE whose attributes start at `at`."""
+    def children(self, abbrev: Abbrev, at: int, all: bool = True) -> Iterator[tuple[int, Abbrev, int]]:
+        """(offset, abbreviation, offset of the attributes) of each child of the DIE whose attributes start at `at`; with
+        `all=False` only of those that are `in_layout`."""
         if not abbrev.children:
             return
+        data, abbrevs, end = self.data, self.abbrevs, self.end
         at, depth = self.after(abbrev, at), 0
-        while True:
-            child, attrs = self.die(at)
-            if child is None:
+        while at < end:
+            start = at
+            code = data[at]
+            at += 1
+            if code == 0:
                 if depth == 0:
                     return
-                depth, at = depth - 1, attrs
+                depth -= 1
                 continue
-            if depth == 0:
-                yield at, child, attrs
-            at = self.after(child, attrs)
+            if code > 0x7F:
+                code, at = uleb(data, start)
+            child = abbrevs.get(code)
+            if child is None:
+                raise DebugInfoError(f"unit at {self.base:#x}: no abbreviation {code}, before byte {at:#x}")
+            if depth == 0 and (all or child.in_layout):
+                yield start, child, at
+            at = at + child.size if child.size >= 0 else self.after(child, at)
             if child.children:
                 sibling = self.sibling(child, at)
                 depth, at = (depth + 1, at) if sibling is None else (depth, sibling)
+        raise DebugInfoError(f"unit at {self.base:#x}: its DIEs run over its end")
 
     def _over(self, form: int, at: int) -> int:
         """The offset after a value of a form of unknown size."""
@@ -354,21 +373,26 @@ class Unit:
 
     def find(self, abbrev: Abbrev, at: int, attr: int) -> Field | None:
         """Where the DIE whose attributes start at `at` has `attr`."""
+        found = self._place(abbrev, at, attr)
+        return None if found is None else Field(*found)
+
+    def _place(self, abbrev: Abbrev, at: int, attr: int) -> tuple[int, int, int] | None:
         fixed = abbrev.fixed.get(attr)
         if fixed is not None:
-            return Field(fixed[0], at + fixed[1], fixed[2])
+            return fixed[0], at + fixed[1], fixed[2]
         if attr not in abbrev.names:
             return None
-        for name, form, const in abbrev.attrs:
+        at += abbrev.head
+        for name, form, const in abbrev.variable:
             if name == attr:
-                return Field(form, at, const)
+                return form, at, const
             size = _FIXED.get(form, -1)
             at = at + size if size >= 0 else self._over(form, at)
         return None
 
     def string(self, abbrev: Abbrev, at: int, attr: int) -> str | None:
         """A string attribute; None where there is none."""
-        found = self.find(abbrev, at, attr)
+        found = self._place(abbrev, at, attr)
         if found is None:
             return None
         form, place, _ = found
@@ -389,7 +413,7 @@ class Unit:
 
     def constant(self, abbrev: Abbrev, at: int, attr: int) -> int | None:
         """An integer attribute; None where there is none or it is not a constant (an expression, a reference)."""
-        found = self.find(abbrev, at, attr)
+        found = self._place(abbrev, at, attr)
         if found is None:
             return None
         form, place, const = found
@@ -407,7 +431,7 @@ class Unit:
 
     def reference(self, abbrev: Abbrev, at: int, attr: int) -> tuple[int, int] | None:
         """A reference to a DIE: (its offset, 0), or (0, signature of its type unit); None where there is none."""
-        found = self.find(abbrev, at, attr)
+        found = self._place(abbrev, at, attr)
         if found is None:
             return None
         form, place, _ = found

@@ -186,7 +186,7 @@ def describe(s: Survey, direct: dict[Part, list[str]], options: Options) -> Obje
     digester = Digester(s)
     types = _types(s.elf)
     described = ObjectMap(object=s.object, machine=s.arch.NAME, stubs=options.stubs, headers=options.headers,
-                          typed=types.typed, types=types.units)
+                          typed=types.typed, types=types.units, layouts=types.layouts, virtuals=types.virtuals)
     described.source = next((x.name for x in s.elf.symbols if x.type == elf.STT_FILE), None)
     for section in s.elf.sections:
         if section.name == ".comment":
@@ -198,9 +198,12 @@ def describe(s: Survey, direct: dict[Part, list[str]], options: Options) -> Obje
     return described
 
 
+_KNOWN_LAYOUTS: debuginfo.Known = {}      # objects of one program share most of their types
+
+
 def _types(obj: Elf) -> DebugTypes:
     try:
-        return debuginfo.read(debuginfo.debug_sections(obj.sections, obj.symbols))
+        return debuginfo.read(debuginfo.debug_sections(obj.sections, obj.symbols), _KNOWN_LAYOUTS)
     except debuginfo.DebugInfoError as e:
         return DebugTypes(reason=str(e))
 

@@ -77,7 +77,9 @@ class ObjectMap:
     headers: str | None = None                    # digest of the included files, when the build tells
     functions: list[FunctionEntry] = field(default_factory=list)
     data: list[DataEntry] = field(default_factory=list)
-    types: dict[str, str] = field(default_factory=dict)  # type-unit signature (16 hex) -> printed name
+    types: dict[str, str] = field(default_factory=dict)  # digest of name and layout (16 hex) -> printed name
+    layouts: dict[str, str] = field(default_factory=dict)    # the same digest -> layout as text (layouts.py)
+    virtuals: dict[str, str] = field(default_factory=dict)   # class -> its own virtual functions, lines "SLOT FUNCTION"
     imports: list[str] = field(default_factory=list)     # undefined symbols
     special: list[SpecialEntry] = field(default_factory=list)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import re
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,7 @@ from hotreload_tool.debuginfo import (
     DebugSection,
     DebugSections,
     DebugTypes,
+    Known,
     RelaTable,
     debug_sections,
     read,
@@ -118,13 +120,13 @@ def test_printed_types(version: int, key: str, text: str) -> None:
     found = types_of(variable("v", key), version=version)
     assert found.variables == {("v", None): text}
     assert found.places == {(".data.v", 0): text}
-    assert found.units == {"0123456789abcdef": "struct foo"}
+    assert list(found.units.values()) == ["struct foo"] and list(found.layouts.values()) == ["struct 4"]
 
 
 @pytest.mark.parametrize("form", ["strp", "string", "strx1", "strx2", "strx"])
 def test_forms_of_names(form: str) -> None:
     found = types_of(variable("v", "num_t"), forms={"name": form})
-    assert found.variables == {("v", None): "num_t{int}"} and found.units == {"0123456789abcdef": "struct foo"}
+    assert found.variables == {("v", None): "num_t{int}"} and list(found.units.values()) == ["struct foo"]
 
 
 def test_signatures_of_functions() -> None:
@@ -378,18 +380,21 @@ def member(name: str, type: str = "int", at: int = 0) -> Die:
     return Die("member", name=name, type=type, data_member_location=at)
 
 
-def test_without_type_units_layouts_get_signatures_of_our_own() -> None:
+def test_without_type_units_layouts_are_told_too() -> None:
     one = own_layouts(member("a"), member("b", at=4))
     assert one.typed and sorted(one.units.values()) == ["T", "enum e", "struct holds", "struct points", "struct s"]
     assert one.variables == {("v", None): "struct s"}
     assert own_layouts(member("a"), member("b", at=4), pad=True).units == one.units
-    for changed in (
-        own_layouts(member("a"), member("c", at=4)),
-        own_layouts(member("a"), member("b", "char", 4)),
-        own_layouts(member("a"), member("b", at=4), size=12),
+    layouts = {name: one.layouts[key] for key, name in one.units.items()}
+    assert layouts["struct s"] == "struct 8\n0 int a\n4 int b" and layouts["struct points"] == "struct 8\n0 struct s *s"
+    assert layouts["T"] == "union 4\n0 int i" and layouts["enum e"] == "enum 4\nA = 1"
+    for changed, expected in (
+        (own_layouts(member("a"), member("c", at=4)), {"struct s"}),
+        (own_layouts(member("a"), member("b", "char", 4)), {"struct s"}),
+        (own_layouts(member("a"), member("b", at=4), size=12), {"struct s", "struct holds"}),
     ):
-        names = {name for signature, name in changed.units.items() if signature not in one.units}
-        assert names == {"struct s", "struct holds"}
+        names = {name for key, name in changed.units.items() if key not in one.units}
+        assert names == expected
 
 
 def test_a_local_type_shows_its_layout_with_the_variable() -> None:
@@ -666,19 +671,18 @@ class Oracle:
             die = die.get_parent()
         return None if die is None else self.name(die)
 
-    def signatures(self) -> dict[str, bytes]:
-        """Signature -> the type's own name, of every type unit."""
-        found = {}
+    def type_units(self) -> list[bytes]:
+        """The type's own name, of every type unit."""
+        found = []
         sources = [self.dwarf.iter_TUs()] if self.dwarf.debug_types_sec else [self.dwarf.iter_CUs()]
         for unit in (u for source in sources for u in source):
             if str(unit.get_top_DIE().tag) == "DW_TAG_type_unit":
                 header = unit.header
-                signature = header["signature"] if "signature" in header else header["type_signature"]
                 base = unit.tu_offset if hasattr(unit, "tu_offset") else unit.cu_offset
                 name = next(d for d in unit.iter_DIEs() if d.offset == base + header["type_offset"]).attributes.get(
                     "DW_AT_name"
                 )
-                found[f"{signature:016x}"] = name.value if name else b""
+                found.append(name.value if name else b"")
         return found
 
 
@@ -698,9 +702,10 @@ def test_gcc_units_are_those_that_pyelftools_sees(gcc_object: bytes) -> None:
     found, again, oracle = types_in(gcc_object), types_in(joined), Oracle(joined)
     assert found.typed, found.reason
     assert again.units == found.units and again.signatures == found.signatures and again.variables == found.variables
-    expected = oracle.signatures()
-    assert found.units.keys() == expected.keys()
-    assert all(name.decode() in found.units[signature] for signature, name in expected.items())
+    expected = [name.decode() for name in oracle.type_units()]
+    printed = sorted(found.units.values())
+    assert all(any(name in text for text in printed) for name in expected)
+    assert {name for name in expected if name} >= {re.sub(r".*[ :]", "", t) for t in printed if re.fullmatch(r"struct \w+", t)}
 
 
 def test_gcc_functions_and_variables_are_those_that_pyelftools_sees(gcc_object: bytes) -> None:
@@ -790,6 +795,112 @@ def test_a_changed_struct_is_named_and_those_that_hold_it(units: str) -> None:
     assert names == {"struct foo"}
     names, *_ = changed_by("RED, GREEN", "RED, BLUE, GREEN", units)
     assert names == {"enum col"}
+    names, *_ = changed_by("bits : 3;", "bits : 3; unsigned : 2; unsigned more : 1;", units)
+    assert names == {"struct foo"}
+
+
+def layout_of(source: str, name: str, *flags: str) -> tuple[str, str]:
+    """(layout, virtual functions) of one type of a C++ source."""
+    found = types_in(compiled(source, "-g", "-std=c++17", *flags, suffix="cc"))
+    assert found.typed, found.reason
+    layouts = {found.layouts[key] for key, printed in found.units.items() if printed == name}
+    assert len(layouts) == 1
+    return layouts.pop(), found.virtuals.get(name, "")
+
+
+BOX = """
+struct Base { virtual ~Base() {} virtual int area(int) const { return 1; } };
+typedef struct { short q; } Q;
+class Box : public Base {
+public:
+  int area(int) const override { return a; }
+  virtual void grow() {}
+  int a; unsigned b : 3, c : 5; Q q; union { int i; float f; }; char text[6]; Box *next; int (*call)(Box &);
+};
+Box box;
+"""
+UNITS = ["-fdebug-types-section", "-fno-debug-types-section"]
+
+
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("version", ["-gdwarf-4", "-gdwarf-5"])
+def test_layouts_as_text(version: str, units: str) -> None:
+    layout, virtuals = layout_of(BOX, "class Box", version, units)
+    lines = [line.partition(" #")[0].rstrip() for line in layout.split("\n")]
+    assert lines == [
+        "struct 48",
+        "0 base struct Base",
+        "8 int a",
+        "12.0:3 unsigned int b",
+        "12.3:5 unsigned int c",
+        "14 Q q",
+        "16 union {int i; float f}",
+        "20 char text[6]",
+        "32 class Box *next",
+        "40 int (*call)(class Box &)",
+    ]
+    assert virtuals == "2 _ZNK3Box4areaEi\n3 _ZN3Box4growEv"
+    assert layout_of(BOX, "Q", version, units)[0] == "struct 2\n0 short int q"
+
+
+SAME_LAYOUT = [
+    ("int a;", "int a; int twice() const { return 2 * a; }"),
+    ("int a;", "int a; static int shared; typedef long T; using U = int;"),
+    ("class Box : public Base {\npublic:", "struct Other; class Box : public Base {\nfriend Other;\npublic:"),
+    ("int a;", "private: int a; public:"),
+    ("Q q;", "typedef Q R; R q;"),
+    ("int a;", "Box() = default; Box(int n) : a(n) {} int a;"),
+    ("int a;", "template <class T> T as() { return T(a); } int a;"),
+]
+OTHER_LAYOUT = [
+    ("char text[6]", "char name[6]"),
+    ("int a;", "unsigned a;"),
+    ("b : 3, c : 5", "b : 3, : 1, c : 4"),
+    ("b : 3, c : 5", "c : 5, b : 3"),
+    ("b : 3, c : 5", "b : 3, : 2, c : 5"),
+    ("float f;", "int f;"),
+    ("char text[6]", "char text[7]"),
+    ("int (*call)(Box &)", "int (*call)(Box *)"),
+    ("int a;", "int a; long more;"),
+]
+
+
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("edit", SAME_LAYOUT)
+def test_what_is_no_part_of_objects_is_no_layout(edit: tuple[str, str], units: str) -> None:
+    assert edit[0] in BOX
+    assert layout_of(BOX.replace(*edit), "class Box", units) == layout_of(BOX, "class Box", units)
+
+
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("edit", OTHER_LAYOUT)
+def test_what_is_part_of_objects_is_layout(edit: tuple[str, str], units: str) -> None:
+    assert edit[0] in BOX
+    changed, virtuals = layout_of(BOX.replace(*edit), "class Box", units)
+    layout, same = layout_of(BOX, "class Box", units)
+    assert changed != layout and virtuals == same
+
+
+def test_a_virtual_function_is_told_apart_from_the_layout() -> None:
+    appended = BOX.replace("virtual void grow() {}", "virtual void grow() {} virtual void more() {}")
+    layout, virtuals = layout_of(appended, "class Box")
+    assert layout == layout_of(BOX, "class Box")[0]
+    assert virtuals.split("\n")[-1] == "4 _ZN3Box4moreEv"
+
+
+def test_layouts_carried_from_one_object_to_the_next_are_the_same() -> None:
+    known: Known = {}
+    for _ in range(2):
+        for kind in ("c", "cc"):
+            obj = elf.parse(build(kind, "-g", "-O2"))
+            sections = debug_sections(obj.sections, obj.symbols)
+            assert read(sections, known) == read(sections)
+    assert known
+    bits = elf.parse(compiled(BOX, "-g", "-O2", TYPE_UNITS, suffix="cc"))
+    moved = elf.parse(compiled(BOX.replace("b : 3, c : 5", "b : 3, : 1, c : 5"), "-g", "-O2", TYPE_UNITS, suffix="cc"))
+    read(debug_sections(bits.sections, bits.symbols), known)
+    sections = debug_sections(moved.sections, moved.symbols)
+    assert read(sections, known) == read(sections), "GCC's signatures do not tell where a bit-field lies"
 
 
 def test_changed_declarations_show() -> None:
