@@ -214,7 +214,7 @@ class Elf:
         chunks, headers, at = [b"\0" * _EHDR.size], [], _EHDR.size
         for section, name in zip(self.sections, name_offsets):
             if section.type != SHT_NOBITS and section.data:
-                pad = -at % max(section.align, 1)
+                pad = -at % min(max(section.align, 1), 4096)     # offsets need no alignment: a damaged one may be immense
                 chunks.append(b"\0" * pad + section.data)
                 at += pad
             offset = at if section.type != SHT_NULL else 0

@@ -745,6 +745,16 @@ def test_an_object_without_symbols_takes_a_map() -> None:
     ]
 
 
+def test_an_immense_alignment_does_not_make_an_immense_file() -> None:
+    section, symbol = function("f")
+    section.align = 1
+    out, _ = instrument(relocatable([Section(".data", b"x", flags="AW", align=8), section], [symbol]), OBJECT)
+    obj = elf.parse(relocatable([Section(".data", b"x", flags="AW", align=8), section], [symbol]))
+    obj.sections[1].align = 1 << 62
+    big, _ = instrument(obj.to_bytes(), OBJECT)
+    assert len(big) < len(out) + 8192 and elf.parse(big).sections[1].align == 1 << 62
+
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 
