@@ -41,4 +41,13 @@ static inline unsigned long hotreload_generation(void) { return 0; }
 
 #endif
 
+/* Room for members that a later edit adds to a struct or class, so that objects made before the edit stay right. It takes
+ * BYTES rounded up to a multiple of 8, at a multiple of 8. Put the new members where it stands and make it smaller, or leave
+ * it out, such that size and offsets of all else stay as they are. In objects made before, new members hold what the reserve
+ * held: clear it if that matters (memset, calloc, = {0}). */
+#define HOTRELOAD_RESERVE(bytes) HOTRELOAD_RESERVE_(bytes, __LINE__)
+#define HOTRELOAD_RESERVE_(bytes, line) HOTRELOAD_RESERVE__(bytes, line)
+#define HOTRELOAD_RESERVE__(bytes, line) \
+  unsigned char hotreload_reserve_##line[((bytes) + 7) / 8 * 8] __attribute__((aligned(8)))
+
 #endif
