@@ -17,6 +17,9 @@ from .objectmap import DataEntry, FunctionEntry, ObjectMap
 
 Entry = FunctionEntry | DataEntry
 
+_LIBRARY = re.compile(r"\w+ (?:std|__gnu_cxx|__cxxabiv1)::")
+_LIBRARY_VTABLES = ("_ZTVSt", "_ZTVNSt", "_ZTVS", "_ZTVN10__cxxabiv1", "_ZTVN9__gnu_cxx", "_ZTVNKSt")
+
 _CLONE_SUFFIX = re.compile(r"(?:\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?:\.\d+)*)+$")
 # An initial value of zero moves a variable to .bss; a constant with an address in it goes to .data.rel.ro. Neither makes it
 # another variable.
@@ -302,6 +305,28 @@ def layout_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap],
 
 def _layout(maps: Mapping[str, ObjectMap], digest: str) -> str | None:
     return next((m.layouts[digest] for m in maps.values() if digest in m.layouts), None)
+
+
+def mentions(printed: str, name: str) -> bool:
+    """Whether a printed type speaks of the type called `name` ("struct foo", "class ns::Foo", "T")."""
+    bare = name.partition(" ")[2] or name
+    return re.search(rf"(?<![\w:]){re.escape(bare)}(?![\w:])", printed) is not None
+
+
+def worth_telling(changed: Collection[str]) -> list[str]:
+    """Names of types without those that the C++ library makes from other types of the list."""
+    own = [name for name in changed if not _LIBRARY.match(name)]
+    return sorted(name for name in changed if name in own or not any(mentions(name, other) for other in own))
+
+
+def is_vtable(entry: DataEntry) -> bool:
+    """Whether it is the table of a class's virtual functions (Itanium C++ ABI §5.1.4.1)."""
+    return entry.symbol.startswith("_ZTV") and kind_class(entry.kind) == "constant"
+
+
+def is_users_vtable(symbol: str) -> bool:
+    """Whether a symbol is a table of virtual functions of a class outside the C++ library."""
+    return symbol.startswith("_ZTV") and not symbol.startswith(_LIBRARY_VTABLES)
 
 
 def virtual_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap]) -> list[VirtualChange]:

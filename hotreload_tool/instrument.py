@@ -413,7 +413,7 @@ def _pad(s: Survey, described: ObjectMap, pad: int) -> None:
     for part in s.data():
         section = part.section
         if part is not s.parts[section.index][-1] or section.flags & elf.SHF_TLS or is_linker_array(section) \
-                or part.end < section.size or pad <= 0:
+                or part.end < section.size or pad <= 0 or _is_several_vtables(s, part):
             continue
         if section.size >= _ALIGNED_FROM:
             section.align = max(section.align, _GROWN_ALIGN)
@@ -426,3 +426,14 @@ def _pad(s: Survey, described: ObjectMap, pad: int) -> None:
         for twin in s.parts[section.index]:
             if twin.end == part.end and twin.name in entries:
                 entries[twin.name].extent = twin.end - twin.start + room
+
+
+def _is_several_vtables(s: Survey, part: Part) -> bool:
+    """Whether a table of virtual functions (_ZTV) cannot grow at its end: with several bases or virtual ones, tables lie
+    behind one another, or offsets before them. A plain one begins with an offset and the only reference to the type
+    information (Itanium C++ ABI §2.5.2); one that was made without that information could be either."""
+    if not part.symbols[0].name.startswith("_ZTV"):
+        return False
+    infos = [r.offset - part.start for r in s.elf.relocations(part.section)
+             if part.start <= r.offset < part.end and s.elf.symbols[r.symbol].name.startswith("_ZTI")]
+    return infos != [8]

@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from . import difference
-from .difference import Correlation, Definition, SpecialChange, kind_class
+from . import difference, layouts
+from .difference import Correlation, Definition, SpecialChange, TypeChange, kind_class
 from .errors import Refusal, Refused
 from .live import LiveData, LiveFunction, LiveState
 from .names import LOCAL_SEPARATOR, TLS_RESERVE
@@ -27,8 +27,14 @@ _REFUSALS = {
     "stubs": ("has {new}, the running image has {old}", "build with the settings of the running program"),
     "no-type-information": ("a header it includes changed, and without type information a changed layout cannot be seen",
                             "build with debug information (-g), which the tool adds by itself unless that was turned off"),
-    "type-layout": ("the layout of type {name} changed, used by {objects}: what was made before the patch has the old one",
-                    "undo the change of layout, or restart the program; a new type beside the old one is fine"),
+    "type-layout": ("the layout of type {name} changed ({how}), used by {objects}{variables}: what was made before the patch "
+                    "has the old one",
+                    "undo the change of layout, use up a HOTRELOAD_RESERVE that it has, or restart the program; a new type "
+                    "beside the old one is fine"),
+    "virtual-functions": ("the virtual functions of {name} changed: {what}; calls in old code go by the old table",
+                          "declare new virtual functions behind all others, or restart the program"),
+    "vtable": ("this table of virtual functions changed from {old} to {new} bytes, and cannot where it is: {why}",
+               "make the new function not virtual, or restart the program"),
     "constructor": ("a constructor or destructor was added or changed, and would never run",
                     "call it from a function that runs"),
     "constructor-removed": ("a constructor was removed that has run already, or a destructor that would still run at exit",
@@ -252,11 +258,23 @@ class _Work:
     def check_types(self) -> None:
         olds = {obj: self.live.maps[obj] for obj in self.maps if obj in self.live.maps}
         elsewhere = (s for s, users in self.live.types.items() if not users <= self.maps.keys())
-        users: dict[str, list[str]] = {}
+        changes: dict[str, list[TypeChange]] = {}
         for change in difference.layout_changes(olds, self.maps, elsewhere):
-            users.setdefault(change.name, []).append(change.object)
-        for name, objects in sorted(users.items()):
-            self._refuse("type-layout", objects[0], name or "(unnamed)", objects=_listed(objects))
+            changes.setdefault(change.name, []).append(change)
+        wrong = {name: found for name, found in changes.items() if not all(c.compatible for c in found)}
+        self.plan.notes += [c.compatible.note for name in sorted(changes.keys() - wrong.keys())
+                            for c in changes[name][:1] if c.compatible]
+        for name in difference.worth_telling(wrong):
+            first = next(c for c in wrong[name] if not c.compatible)
+            self._refuse("type-layout", wrong[name][0].object, name or "(unnamed)",
+                         how=layouts.explain(first.old_layout, first.new_layout),
+                         objects=_listed([c.object for c in wrong[name]]), variables=self._variables_of(name))
+        for virtual in {c.name: c for c in reversed(difference.virtual_changes(self.live.maps, self.maps))}.values():
+            self._refuse("virtual-functions", virtual.object, virtual.name, what=virtual.what)
+
+    def _variables_of(self, type_name: str) -> str:
+        found = [_plain(d.name) for d in self.live.data.values() if d.type and difference.mentions(d.type, type_name)]
+        return f", held by {_listed(found)}" if found else ""
 
     # ---- data ---------------------------------------------------------------------------------------------------
 
@@ -294,6 +312,12 @@ class _Work:
             return
         if self._fits(was, entry):
             differences = {"content": ("", "")}
+        elif difference.is_vtable(entry) and "size" in differences:
+            why = self._vtable_in_the_way(obj, entry, was)
+            if why:
+                self._refuse("vtable", obj, entry.name, old=str(was.size), new=str(entry.size), why=why)
+                return
+            differences = {"content": ("", "")}
         if kind_class(was.kind) == "thread-local":
             self._refuse("tls-changed", obj, entry.name, what=", ".join(differences))
         elif set(differences) != {"content"}:
@@ -309,6 +333,21 @@ class _Work:
         if "size" not in changed or changed - {"size", "type", "align"} or not _same_elements(was.type, entry.type):
             return False
         return was.address % entry.align == 0 and entry.size <= self._room(was)
+
+    def _vtable_in_the_way(self, obj: str, entry: DataEntry, was: LiveData) -> str | None:
+        """Why a table of virtual functions cannot take its new functions; None if it can. That all others keep their places
+        is checked by `check_types`."""
+        foreign = [name for name in self.live.symbols if difference.is_users_vtable(name)]
+        old = self.live.maps.get(obj)
+        if entry.size < was.size:
+            return "old code may call the functions that left"
+        if was.extent <= was.size:
+            return "it consists of several tables, one behind the other"
+        if entry.size > self._room(was) or was.address % entry.align:
+            return f"there is room for {self._room(was)} bytes"
+        if not (old and old.typed and self.maps[obj].typed):
+            return "without type information it cannot be seen whether the others keep their places"
+        return f"{_plain(foreign[0])} is not instrumented, and may be the table of a derived class" if foreign else None
 
     def _room(self, was: LiveData) -> int:
         """Bytes a variable may take. Its padding is not trusted where the linker chose a copy that has none."""
@@ -574,7 +613,7 @@ def _differences(was: LiveData, entry: DataEntry) -> dict[str, tuple[str, str]]:
 
 
 def _emptied(m: ObjectMap) -> ObjectMap:
-    return dataclasses.replace(m, functions=[], data=[], types={}, imports=[], special=[])
+    return dataclasses.replace(m, functions=[], data=[], types={}, layouts={}, virtuals={}, imports=[], special=[])
 
 
 def _same_elements(old: str | None, new: str | None) -> bool:
