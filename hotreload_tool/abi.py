@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ABI = 1                          # HR_ABI
+ABI = 2                          # HR_ABI
 ID_SIZE = 32                     # bytes of a payload's id
 BUILD_ID_MAX = 32                # bytes
 MAX_PAYLOADS = 16                # of one request
@@ -25,14 +25,15 @@ NOTE_IMAGE = 1                   # type of the PT_NOTE with owner names.NOTE_OWN
 
 # struct hr_payload up to the tables: magic, abi, size, generation, id, parent, build_id, build_id_size, flags
 PAYLOAD_HEAD = struct.Struct("<QIIQ32s32s32sII")
-_TABLES = ("redirects", "updates", "eh_frame", "tls_modules", "init_array")
+_TABLES = ("redirects", "updates", "eh_frame", "tls_modules", "init_array", "parts")
 # name -> offset of the pointer in struct hr_payload; the u64 behind it counts entries (of eh_frame: bytes)
 PAYLOAD_TABLES: Mapping[str, int] = {name: PAYLOAD_HEAD.size + 16 * i for i, name in enumerate(_TABLES)}
 PAYLOAD_SIZE = PAYLOAD_HEAD.size + 16 * len(_TABLES)
 
-REDIRECT = struct.Struct("<QQQ")             # slot, old_target, new_target
+REDIRECT = struct.Struct("<QQQQQ")           # slot, old_target, new_target, old_size, new_size
+PART = struct.Struct("<QQQ")                 # start, size, redirect
 UPDATE = struct.Struct("<QQQQQ")             # address, old_content, new_content, size, flags
-REQUEST = struct.Struct("<IHHIIII40x")       # magic, abi, op, flags, when, timeout_ms, n_payloads
+REQUEST = struct.Struct("<IHHIIIIQ32s")      # magic, abi, op, flags, when, timeout_ms, n_payloads, generation, build_id
 REPLY = struct.Struct("<IHHI")               # magic, abi, code, length of the JSON that follows
 
 
@@ -113,7 +114,9 @@ def pack_payload(generation: int, identity: bytes, parent: bytes, build_id: byte
     return head + bytes(PAYLOAD_SIZE - len(head))
 
 
-def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, when: When = When.NOW, timeout_ms: int = 0) -> bytes:
-    """struct hr_request. `timeout_ms` is cut to what 32 bits hold."""
+def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, when: When = When.NOW, timeout_ms: int = 0,
+                 generation: int = 0, build_id: bytes = b"") -> bytes:
+    """struct hr_request. `timeout_ms` is cut to what 32 bits hold; `generation` and `build_id` are for a revert."""
     flags = RequestFlags.DRY_RUN if dry_run else RequestFlags(0)
-    return REQUEST.pack(REQUEST_MAGIC, ABI, op, flags, when, min(max(timeout_ms, 0), 0xFFFFFFFF), n_payloads)
+    return REQUEST.pack(REQUEST_MAGIC, ABI, op, flags, when, min(max(timeout_ms, 0), 0xFFFFFFFF), n_payloads,
+                        generation, build_id)

@@ -11,9 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from . import __version__, bundle, contents, elf, initialisers, instrument, libraries, payload, process, report
+from . import __version__, bundle, contents, elf, initialisers, instrument, libraries, oldcode, payload, process, report
 from .baseline import Store
 from .contents import Content
 from .difference import entries
@@ -168,13 +169,23 @@ def read_maps(image: ImageRequest) -> dict[str, ObjectMap]:
 def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapping[str, ObjectMap]) -> Path | None:
     """Make the next bundle of a build and append it to the build's chain; None if nothing changed. Raises Refused."""
     with store.locked(build_id):
+        check_plain_objects(store.plain(build_id), image, maps)
         live = store.live_state(build_id)
         plan = make_plan(live, _news(live, image, maps), init=image.init)
         plan.check()
         if plan.empty:
             return None
-        made = make_bundle(live, plan, image, old_contents(store, live, plan))
+        made = make_bundle(live, plan, image, old_contents(store, live, plan), oldcode.parts(store, live, plan.changed))
         return store.append(build_id, made)
+
+
+def check_plain_objects(known: Mapping[str, str], image: ImageRequest, maps: Mapping[str, ObjectMap]) -> None:
+    """Raises Refused if an object that was left uninstrumented changed since the image was linked."""
+    changed = [o.name for o in image.objects if o.name in known and o.name not in maps
+               and instrument.plain_digest(o.path) != known[o.name]]
+    if changed:
+        raise Refused([Refusal("excluded", name, "", "it changed, and it is left uninstrumented", "restart the program to get "
+                               "this change; take the source out of HOTRELOAD_EXCLUDE to patch it then") for name in changed])
 
 
 def _news(live: LiveState, image: ImageRequest, maps: Mapping[str, ObjectMap]) -> dict[str, ObjectMap | None]:
@@ -230,12 +241,13 @@ def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content
 
 
 def make_bundle(live: LiveState, plan: Plan, image: ImageRequest,
-                old: Mapping[str, Content]) -> bundle.Bundle:
-    """Link the payload of `plan` and put it into a bundle. `old`: by name, of all that the plan updates."""
+                old: Mapping[str, Content], parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({})) -> bundle.Bundle:
+    """Link the payload of `plan` and put it into a bundle. `old`: by name, of all that the plan updates; `parts`:
+    `oldcode.parts` of what it changes."""
     brought = plan.brought
     generation = live.generation + 1
     identity = bundle.generation_id(live.build_id, generation, live.id, brought)
-    linked = payload.build(payload_request(live, plan, image, brought, identity, old), _linker(live, image))
+    linked = payload.build(payload_request(live, plan, image, brought, identity, old, parts), _linker(live, image))
     entry = manifest_entry(live, plan, brought, linked)
     patch = bundle.ImagePatch(entry, linked.data, brought)
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -243,7 +255,8 @@ def make_bundle(live: LiveState, plan: Plan, image: ImageRequest,
 
 
 def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: Sequence[ObjectMap],
-                    identity: str, old: Mapping[str, Content]) -> payload.PayloadRequest:
+                    identity: str, old: Mapping[str, Content],
+                    parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({})) -> payload.PayloadRequest:
     paths = {o.name: Path(o.path) for o in image.objects}
     kinds = _bindings_by_kind(plan.bindings)
     return payload.PayloadRequest(
@@ -254,7 +267,7 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
         data={n: b.address for kind in ("data", "tls") for n, b in kinds[kind].items()},
         symbols=live.symbols.get, exported=frozenset(live.facts.exported if live.kind == "shared" else ()),
         named_data=frozenset(d.name for m in brought for d in m.data),
-        changed=[payload.Changed(c.name, c.slot, c.old_body) for c in plan.changed],
+        changed=[payload.Changed(c.name, c.slot, c.old_body, c.old_size, parts.get(c.name, ())) for c in plan.changed],
         updates=[piece for u in plan.updates for piece in initialisers.pieces(u, old[u.name], paths[u.object])],
         tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1))
 

@@ -43,6 +43,8 @@ class Changed:
     name: str
     slot: int          # image-relative
     old_body: int      # what the slot holds now, image-relative
+    old_size: int = 0  # bytes of code there
+    parts: Sequence[tuple[int, int]] = ()  # old code that lies elsewhere: (image-relative address, bytes)
 
 
 @dataclass(frozen=True)
@@ -290,14 +292,17 @@ def make_tables(request: PayloadRequest, tls_words: Sequence[str], cpu: ModuleTy
     base = obj.add_symbol(Symbol("hr_image", image.index, other=elf.STV_HIDDEN, binding=elf.STB_WEAK))
     header = obj.add_symbol(Symbol(names.PAYLOAD_SYMBOL, tables.index, type=elf.STT_OBJECT))
     writer = _TableWriter(obj, cpu, base)
-    redirects = [writer.image(c.slot) + writer.image(c.old_body) + writer.symbol(c.name + NEW_SUFFIX) for c in request.changed]
+    # The new size, 0 here, is known when the link is done (`_completed`).
+    redirects = [writer.image(c.slot) + writer.image(c.old_body) + writer.symbol(c.name + NEW_SUFFIX) + [c.old_size, 0]
+                 for c in request.changed]
+    parts = [writer.image(start) + [size, i] for i, c in enumerate(request.changed) for start, size in c.parts]
     updates = [writer.image(u.address) + writer.content(u.old) + writer.symbol(u.name + NEW_SUFFIX, u.offset)
                + [u.size, int(u.flags)] for u in request.updates]
     modules = [writer.symbol(word) for word in tls_words]
     blob = abi.pack_payload(request.generation, request.id, request.parent, request.build_id)
     fields = abi.PAYLOAD_TABLES          # name -> offset of its pointer field in the header
     writer.place(blob)
-    for table, rows in (("redirects", redirects), ("updates", updates), ("tls_modules", modules)):
+    for table, rows in (("redirects", redirects), ("updates", updates), ("tls_modules", modules), ("parts", parts)):
         writer.table(header, fields[table], rows)
     writer.point(fields["eh_frame"], obj.add_symbol(Symbol("hr_eh_frame", elf.SHN_UNDEF)).index, 0)
     writer.finish(tables, header)
@@ -449,7 +454,7 @@ def _finish(request: PayloadRequest, out: Elf) -> Payload:
             payload.bodies[name.removesuffix(NEW_SUFFIX)] = (symbol.value, symbol.size)
     _find_added(out, symbols, payload)
     _find_new_data(request, out, symbols, payload)
-    payload.data = _completed(out)
+    payload.data = _completed(out, [payload.bodies[c.name][1] for c in request.changed])
     return payload
 
 
@@ -488,8 +493,9 @@ def _word_target(out: Elf, slot: Symbol) -> int:
     return int(struct.unpack_from("<Q", home.data, slot.value - home.addr)[0])
 
 
-def _completed(out: Elf) -> bytes:
-    """The file with what only the finished link knows: the size of the unwind tables, and the RELRO segment.
+def _completed(out: Elf, new_sizes: Sequence[int]) -> bytes:
+    """The file with what only the finished link knows: the sizes of the new bodies and of the unwind tables, and the RELRO
+    segment.
 
     (With its own PHDRS in the script, ld leaves PT_GNU_RELRO empty.)"""
     raw = bytearray(Path(out.where).read_bytes())
@@ -502,6 +508,8 @@ def _completed(out: Elf) -> bytes:
     home = next(s for s in segments if s[0] == _PT_LOAD and s[3] <= tables.addr < s[3] + s[6])
     file_offset = home[2] + tables.addr - home[3]
     struct.pack_into("<Q", raw, file_offset + abi.PAYLOAD_TABLES["eh_frame"] + 8, frame.size if frame else 0)
+    for i, size in enumerate(new_sizes):         # the redirects follow the header
+        struct.pack_into("<Q", raw, file_offset + abi.PAYLOAD_SIZE + (i + 1) * abi.REDIRECT.size - 8, size)
     for i, segment in enumerate(segments):
         if segment[0] == _PT_NULL:
             size = relro_end - tables.addr

@@ -267,7 +267,7 @@ static bool check_peer(const struct connection *c, struct hr_error *error) {
 }
 
 static bool check_request(const struct connection *c, struct hr_error *error) {
-  static const uint8_t zeros[sizeof c->request.reserved];
+  static const uint8_t zeros[HR_BUILD_ID_MAX];
   const struct hr_request *request = &c->request;
 
   if (request->magic != HR_REQUEST_MAGIC)
@@ -278,7 +278,8 @@ static bool check_request(const struct connection *c, struct hr_error *error) {
   if (request->n_payloads > HR_MAX_PAYLOADS || c->files_lost || request->n_payloads != c->n_files)
     return hr_refuse(error, HR_BAD_REQUEST, "it announces %u payloads, %u descriptors came with it",
                      request->n_payloads, c->n_files);
-  if (request->flags & ~(uint32_t)HR_DRY_RUN || memcmp(request->reserved, zeros, sizeof zeros))
+  if (request->flags & ~(uint32_t)HR_DRY_RUN ||
+      (request->op != HR_OP_REVERT && (request->generation || memcmp(request->build_id, zeros, sizeof zeros))))
     return hr_refuse(error, HR_BAD_REQUEST, "it sets bits this version does not know");
   return true;
 }
@@ -308,10 +309,8 @@ static enum hr_code serve(struct connection *c) {
     case HR_OP_STATUS:
       return status(c);
     case HR_OP_APPLY:
-      return apply(c);
     case HR_OP_REVERT:
-      hr_refuse(&error, HR_UNSUPPORTED, "revert is not there yet; apply a payload made from the older sources");
-      break;
+      return apply(c);
     default:
       hr_refuse(&error, HR_BAD_REQUEST, "operation %u does not exist", c->request.op);
     }
@@ -604,12 +603,24 @@ static int poll_locked(void) {
   return generations;
 }
 
+static struct hr_view poller; /* guarded by poll_lock */
+static bool is_polling;
+
+const struct hr_view *hr_poller(void) { return is_polling ? &poller : NULL; }
+
+/* What is above this frame is the program's stack: functions in there must not change under it. */
 static int own_poll(void) {
   int generations;
 
   if (!hr_poll_linked || pthread_mutex_trylock(&poll_lock))
     return 0;
+  poller.tid = (pid_t)syscall(SYS_gettid);
+  poller.is_main = poller.tid == getpid();
+  poller.thread_pointer = (uintptr_t)__builtin_thread_pointer();
+  hr_capture(&poller.registers);
+  is_polling = true;
   generations = poll_locked();
+  is_polling = false;
   pthread_mutex_unlock(&poll_lock);
   return generations;
 }
@@ -667,6 +678,27 @@ int hotreload_pending(void) {
   return image ? image->waiting() : 0;
 }
 
+void hotreload_safepoint(void) {
+  struct hr_image *image = owner();
+
+  if (image && image->safepoint)
+    image->safepoint();
+}
+
+void hotreload_blocked_begin(void) {
+  struct hr_image *image = owner();
+
+  if (image && image->blocked)
+    image->blocked(1);
+}
+
+void hotreload_blocked_end(void) {
+  struct hr_image *image = owner();
+
+  if (image && image->blocked)
+    image->blocked(0);
+}
+
 /* ---- fork -------------------------------------------------------------------------------------------- */
 
 /* The child must not inherit a half-served request. The wait is bounded: another fork handler may hold a lock
@@ -691,6 +723,8 @@ static void after_fork_in_child(void) {
   pthread_mutex_init(&serve_lock, NULL);
   pthread_mutex_init(&poll_lock, NULL);
   hr_commit_lock_reset();
+  hr_safepoints_reset();
+  is_polling = false;
   agent.bound_pid = 0;
   hr_self.pending = 0;
   __atomic_store_n(&hr_self.owner_pid, getpid(), __ATOMIC_RELEASE);
@@ -757,6 +791,8 @@ static void become_agent(const struct claim *claim) {
   hr_self.poll = own_poll;
   hr_self.poll_fd = own_fd;
   hr_self.waiting = own_waiting;
+  hr_self.safepoint = hr_safepoint;
+  hr_self.blocked = hr_blocked;
   __atomic_store_n(&owner_image, &hr_self, __ATOMIC_RELEASE);
   __atomic_store_n(&hr_self.owner_pid, claim->pid, __ATOMIC_RELEASE);
   if (!claim->is_main)

@@ -18,11 +18,52 @@ int hotreload_poll(void);
  * and epoll only: never read or close it. Ask again after fork and after closing all descriptors. */
 int hotreload_fd(void);
 
-/* 1 while a patch waits for hotreload_poll() or is being applied, else 0. */
+/* 1 while a patch waits, for hotreload_poll(), for threads to come to their safepoints, or for code that changes to be
+ * left, else 0. A thread that sees 1 does well to return to its safepoint. */
 int hotreload_pending(void);
 
-/* Marks a point at which this thread runs no function that must not change under it. */
+/* Marks a point at which this thread runs no function that must not change under it. Returns at once, unless a patch with
+ * the consistency `safepoint` waits: then it returns when the patch is in, or was given up. Not for signal handlers. */
 void hotreload_safepoint(void);
+
+/* Between the two, this thread sleeps, or runs only code that never changes: a patch at safepoints need not wait for it. If
+ * one is coming in at the end, hotreload_blocked_end() returns when it is in. They do not nest. errno is kept. */
+void hotreload_blocked_begin(void);
+void hotreload_blocked_end(void);
+#define HOTRELOAD_BLOCKING(...) \
+  do { \
+    hotreload_blocked_begin(); \
+    __VA_ARGS__; \
+    hotreload_blocked_end(); \
+  } while (0)
+
+/* Hooks: `int fn(unsigned long from, unsigned long to)`, called with the generations of the image it lies in, when that image
+ * is patched or reverted. They run on the agent's thread (with hotreload_poll(), on the thread that polls) while other
+ * threads run. One that runs before may answer other than 0: then nothing is changed, and whoever sent the patch is told.
+ * A patch may still be given up after the hook that runs before it. What a hook that runs after answers means nothing. */
+struct hotreload_hook {
+  int kind;
+  int (*run)(unsigned long from, unsigned long to);
+};
+
+enum { HOTRELOAD_HOOK_BEFORE_PATCH = 1, HOTRELOAD_HOOK_AFTER_PATCH = 2, HOTRELOAD_HOOK_BEFORE_REVERT = 3 };
+
+#define HOTRELOAD_BEFORE_PATCH(fn) HOTRELOAD_HOOK_(BEFORE_PATCH, fn)
+#define HOTRELOAD_AFTER_PATCH(fn) HOTRELOAD_HOOK_(AFTER_PATCH, fn)
+#define HOTRELOAD_BEFORE_REVERT(fn) HOTRELOAD_HOOK_(BEFORE_REVERT, fn)
+
+/* `retain` keeps them from linkers that remove what nothing refers to. */
+#if defined(__has_attribute)
+#if __has_attribute(retain)
+#define HOTRELOAD_KEEP_ __attribute__((used, retain))
+#endif
+#endif
+#ifndef HOTRELOAD_KEEP_
+#define HOTRELOAD_KEEP_ __attribute__((used))
+#endif
+#define HOTRELOAD_HOOK_(kind, fn) \
+  static struct hotreload_hook hotreload_hook_##kind##_##fn HOTRELOAD_KEEP_ __attribute__((section("hotreload_hooks"))) = { \
+      HOTRELOAD_HOOK_##kind, fn}
 
 /* Generation of the calling image (program or library): 0 until its first patch. */
 unsigned long hotreload_generation(void);
@@ -37,6 +78,14 @@ static inline int hotreload_poll(void) { return 0; }
 static inline int hotreload_fd(void) { return -1; }
 static inline int hotreload_pending(void) { return 0; }
 static inline void hotreload_safepoint(void) {}
+static inline void hotreload_blocked_begin(void) {}
+static inline void hotreload_blocked_end(void) {}
+#define HOTRELOAD_BLOCKING(...) do { __VA_ARGS__; } while (0)
+#define HOTRELOAD_BEFORE_PATCH(fn) HOTRELOAD_HOOK_(BEFORE_PATCH, fn)
+#define HOTRELOAD_AFTER_PATCH(fn) HOTRELOAD_HOOK_(AFTER_PATCH, fn)
+#define HOTRELOAD_BEFORE_REVERT(fn) HOTRELOAD_HOOK_(BEFORE_REVERT, fn)
+#define HOTRELOAD_HOOK_(kind, fn) \
+  static int (*const hotreload_hook_##kind##_##fn)(unsigned long, unsigned long) __attribute__((unused)) = fn
 static inline unsigned long hotreload_generation(void) { return 0; }
 
 #endif

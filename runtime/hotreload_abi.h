@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI 1
+#define HR_ABI 2
 
 /* ---- payload: what a bundle brings into one image -------------------------------------------
  * A payload is an ELF shared object linked at arena addresses, relative to the image it patches.
@@ -20,6 +20,16 @@ struct hr_redirect {     /* one changed function */
   uint64_t slot;         /* pointer to the slot its stub jumps through */
   uint64_t old_target;   /* what the slot must hold before */
   uint64_t new_target;   /* what it holds after: an address inside this payload */
+  uint64_t old_size;     /* bytes of code at old_target */
+  uint64_t new_size;     /* bytes of code at new_target */
+};
+
+/* Code that belongs to a redirect's old function and lies elsewhere: its .cold half, clones that only it reaches.
+ * A thread that is in there is in the old function. */
+struct hr_part {
+  uint64_t start;        /* pointer to the first byte */
+  uint64_t size;         /* bytes */
+  uint64_t redirect;     /* index of the redirect */
 };
 
 enum hr_update_flags {
@@ -50,6 +60,7 @@ struct hr_payload {
   uint64_t eh_frame, eh_frame_size;    /* zero-terminated .eh_frame; 0, 0 if none */
   uint64_t tls_modules, n_tls_modules; /* pointer to, count of pointers to words that take the image's TLS module id */
   uint64_t init_array, n_init_array;   /* constructors of new objects; 0, 0 in this version */
+  uint64_t parts, n_parts;             /* pointer to, count of struct hr_part */
 };
 
 /* ---- image note: how an agent finds instrumented images --------------------------------------
@@ -73,7 +84,7 @@ struct hr_image_head {
 /* ---- requests over the socket ------------------------------------------------------------------
  * SOCK_STREAM in the runtime directory, file PID.sock. A request is one struct hr_request, sent with
  * n_payloads read-only descriptors (SCM_RIGHTS) of payload files; all of them take effect or none.
- * The answer is one struct hr_reply and `length` bytes of JSON. */
+ * A revert carries no payloads. The answer is one struct hr_reply and `length` bytes of JSON. */
 #define HR_REQUEST_MAGIC 0x31515248u /* "HRQ1" */
 #define HR_REPLY_MAGIC 0x31505248u   /* "HRP1" */
 #define HR_MAX_PAYLOADS 16
@@ -90,7 +101,8 @@ struct hr_request {
   uint32_t when;
   uint32_t timeout_ms;
   uint32_t n_payloads;
-  uint8_t reserved[40]; /* zeros */
+  uint64_t generation;                /* revert: that is to be live afterwards; else 0 */
+  uint8_t build_id[HR_BUILD_ID_MAX];  /* revert: of the image, zero-padded; else zeros */
 };
 
 struct hr_reply {

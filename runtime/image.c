@@ -36,6 +36,10 @@ extern void __lsan_do_leak_check(void) __attribute__((weak, visibility("default"
 /* Weak here, 1 in poll.o: the linker takes poll.o from its archive only if the program calls into it. */
 int hr_poll_linked __attribute__((weak)) = 0;
 
+/* An array that the linker makes of what HOTRELOAD_BEFORE_PATCH and its kin put into their section. */
+extern const struct hotreload_hook __start_hotreload_hooks[] __attribute__((weak));
+extern const struct hotreload_hook __stop_hotreload_hooks[] __attribute__((weak));
+
 static int own_pending(void) { return (int)__atomic_load_n(&hr_self.pending, __ATOMIC_ACQUIRE); }
 
 struct hr_image hr_self = {
@@ -45,6 +49,8 @@ struct hr_image hr_self = {
   .arena = {(uintptr_t)arena, (uintptr_t)arena + HOTRELOAD_ARENA_SIZE},
   .unwinder = {__register_frame, __deregister_frame},
   .waiting = own_pending,
+  .hooks = __start_hotreload_hooks,
+  .hooks_end = __stop_hotreload_hooks,
 };
 
 extern const char hr_image_note[] __attribute__((visibility("hidden")));
@@ -87,6 +93,8 @@ void hr_image_release(void) {
   struct hr_record *record;
 
   for (record = hr_self.records; record; record = record->older)
+    hr_record_unregister_unwind(record);
+  for (record = hr_self.reverted; record; record = record->older)
     hr_record_unregister_unwind(record);
 }
 

@@ -61,6 +61,7 @@ struct hr_record {
   struct hr_unwinder unwinders[2];
   uint32_t n_unwinders;
   void *unwinder_handle; /* what dlopen returned for libgcc_s */
+  uint8_t *applied;      /* for each update whether it was made; null if there are none */
 };
 
 struct hr_image {
@@ -75,11 +76,15 @@ struct hr_image {
   uint64_t generation;
   uint8_t id[HR_ID_SIZE]; /* of the newest payload; zeros before the first */
   struct hr_record *records; /* newest first */
+  struct hr_record *reverted; /* mapped as before: pointers into their code and data may be anywhere */
   struct hr_unwinder unwinder; /* the one linked into this image; nulls if none */
   uint32_t pending;     /* agent only: a patch is being applied */
   int (*poll)(void);    /* agent only: what hotreload_poll, _fd and _pending of other images call */
   int (*poll_fd)(void);
   int (*waiting)(void);
+  void (*safepoint)(void);
+  void (*blocked)(int begins);
+  const struct hotreload_hook *hooks, *hooks_end; /* of this image */
 };
 
 _Static_assert(offsetof(struct hr_image, owner_pid) == offsetof(struct hr_image_head, owner_pid) &&
@@ -124,9 +129,27 @@ struct hr_text { /* the answer: room for struct hr_reply, then JSON */
   bool lost; /* something did not fit */
 };
 
+enum hr_obstacle {
+  HR_OBSTACLE_NONE,
+  HR_OBSTACLE_CODE,       /* the thread runs code that the patch replaces */
+  HR_OBSTACLE_STALE,      /* its stack holds such an address, and could not be unwound to the end */
+  HR_OBSTACLE_DEAF,       /* it could not be stopped */
+  HR_OBSTACLE_ELSEWHERE,  /* safepoint: it is at none, and in no declared region */
+};
+
+struct hr_blocker { /* what kept a patch from being made; plain data, so that it can be noted while threads are halted */
+  enum hr_obstacle obstacle;
+  pid_t tid;
+  uintptr_t address;    /* HR_OBSTACLE_CODE, _STALE: inside the old code */
+  uintptr_t function;   /* start of the range it lies in */
+  const void *image;    /* struct hr_image that the code belongs to */
+  uint64_t since_ms;    /* for how long this thread has been in the way like this */
+};
+
 struct hr_error {
   enum hr_code code;
   char detail[1024];
+  struct hr_blocker blocker; /* HR_DEADLINE: who was in the way */
 };
 
 bool hr_text_new(struct hr_text *text);
@@ -155,8 +178,29 @@ struct hr_opened { /* pages made writable for the commit */
   bool open;
 };
 
-struct hr_candidate { /* one payload for one image */
-  const struct hr_elf *elf;
+struct hr_move { /* what one slot changes to */
+  uintptr_t slot;
+  uint64_t from, to;
+};
+
+struct hr_write { /* bytes that change in place */
+  uintptr_t address;
+  const void *from, *to;
+  uint64_t size;
+  bool compare;     /* only if they still are `from` */
+  uint8_t *applied; /* takes `mark` when it was done */
+  uint8_t mark;
+};
+
+struct hr_candidate { /* one payload for one image, or one image that goes back */
+  const struct hr_elf *elf; /* null: a revert */
+  bool revert;
+  uint64_t from_generation;  /* that was live before */
+  struct hr_record *down_to; /* revert: what is live afterwards; null: the image as built */
+  bool mapped_before;        /* `record` was reverted once, and comes back */
+  struct hr_move *moves;
+  struct hr_write *writes;
+  size_t n_moves, n_writes, max_moves, max_writes;
   struct hr_loaded loaded;
   char name[HR_PATH_MAX]; /* copy of loaded.name */
   void *handle;           /* keeps the image loaded */
@@ -177,6 +221,72 @@ void hr_record_unregister_unwind(struct hr_record *record);
 const struct hr_segment *hr_record_segment(const struct hr_record *record, uintptr_t at, uint64_t size);
 bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size);
 
+/* ---- rendezvous.c: halting the other threads ----------------------------------------------------- */
+
+struct hr_thread {
+  uint64_t state;      /* of one rendezvous: its number, and how far this thread is */
+  pid_t tid;
+  ucontext_t *context; /* while it is halted: where */
+  uintptr_t pointer;   /* its thread pointer */
+};
+
+bool hr_threads_prepare(struct hr_error *error);
+void hr_threads_finish(void);
+bool hr_threads_each(bool (*visit)(pid_t tid, void *context), void *context);
+bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker);
+bool hr_threads_visit(bool (*visit)(const struct hr_thread *thread, void *context), void *context);
+void hr_threads_release(void);
+unsigned hr_threads_stopped(void);
+void hr_thread_name(pid_t tid, char *name, size_t size);
+bool hr_thread_runs_no_code(pid_t tid);
+void hr_thread_describe(pid_t tid, char *words, size_t size);
+
+/* ---- stack.c, unwind.c: what a halted thread is doing ---------------------------------------------- */
+
+struct hr_old_code { /* a range of code that nobody may be in */
+  struct hr_range at;
+  uintptr_t function;           /* start of the body it belongs to */
+  const struct hr_image *image;
+};
+
+struct hr_codes { /* sorted, without overlap */
+  struct hr_old_code *code;
+  size_t n, capacity;
+  uintptr_t highest;
+};
+
+struct hr_map { /* a line of /proc/self/maps */
+  struct hr_range at;
+  bool readable, is_main_stack;
+};
+
+struct hr_maps {
+  struct hr_map *map;
+  size_t n, capacity;
+};
+
+struct hr_view { /* of a thread that does not run */
+  pid_t tid;
+  bool is_main;
+  struct hr_registers registers;
+  uintptr_t thread_pointer;
+  struct hr_range signal_stack; /* that it declared; empty if none */
+};
+
+enum hr_trace { HR_TRACE_CLEAR, HR_TRACE_HIT, HR_TRACE_UNSURE };
+
+struct dl_phdr_info;
+
+bool hr_stacks_prepare(struct hr_error *error);
+void hr_stacks_finish(void);
+const struct hr_map *hr_map_of(uintptr_t at);
+const struct hr_old_code *hr_code_at(const struct hr_codes *codes, uintptr_t address);
+bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view, struct hr_blocker *blocker);
+bool hr_unwind_prepare(struct hr_error *error);
+bool hr_unwind_is_current(const struct dl_phdr_info *info);
+enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers *from, const struct hr_map *home,
+                        uintptr_t *hit);
+
 /* ---- apply.c --------------------------------------------------------------------------------------- */
 
 struct hr_order { /* an apply as it came in */
@@ -185,16 +295,55 @@ struct hr_order { /* an apply as it came in */
   int client;       /* who waits for the answer, or -1 */
 };
 
+struct hr_transaction { /* allocated with mmap: too large for the agent's stack */
+  const struct hr_order *order;
+  struct hr_error *error;
+  struct hr_elf elfs[HR_MAX_PAYLOADS];
+  struct hr_candidate candidates[HR_MAX_CANDIDATES];
+  unsigned n_candidates;
+};
+
 struct hr_outcome {
   const struct hr_order *order;
   const struct hr_candidate *candidates;
   unsigned n_candidates;
-  uint64_t commit_us;
+  unsigned attempts, threads_stopped, threads_interrupted;
+  bool stacks_checked;
+  uint64_t commit_us, pause_us;
   bool protections_restored;
 };
 
 enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *generations);
 void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome);
+
+/* ---- targets.c: what changes --------------------------------------------------------------------------- */
+
+void *hr_memory(size_t size);
+void hr_memory_free(void *at, size_t size);
+bool hr_plan_apply(struct hr_candidate *c, struct hr_error *error);
+bool hr_plan_revert(struct hr_candidate *c, struct hr_error *error);
+void hr_plan_free(struct hr_candidate *c);
+bool hr_open_pages(struct hr_candidate *c, struct hr_error *error);
+bool hr_close_pages(struct hr_candidate *c);
+uint64_t hr_count_live(const struct hr_candidate *c);
+
+/* ---- commit.c: when, and the commit itself --------------------------------------------------------------- */
+
+bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *generations);
+bool hr_client_waits(const struct hr_transaction *t);
+uint64_t hr_now_ns(void);
+
+/* ---- hooks.c, safepoint.c ----------------------------------------------------------------------------------- */
+
+bool hr_hooks_before(struct hr_transaction *t);
+void hr_hooks_after(struct hr_transaction *t);
+void hr_safepoint(void);
+void hr_blocked(int begins);
+bool hr_safepoints_gather(uint64_t deadline_ns, int client, struct hr_blocker *blocker);
+void hr_safepoints_release(void);
+void hr_safepoints_reset(void);
+unsigned hr_safepoints_waited(void);
+uint64_t hr_safepoints_since(void);
 void hr_commit_lock(void); /* fork must not copy a half-made commit */
 void hr_commit_unlock(void);
 void hr_commit_lock_reset(void);
@@ -203,12 +352,13 @@ void hr_commit_lock_reset(void);
 
 int hr_agent_poll(void);
 int hr_agent_fd(void);
+const struct hr_view *hr_poller(void); /* the thread in hotreload_poll() that serves; null in thread mode */
 
 /* ---- fault injection: every step of prepare that can fail asks hr_fault first, in -DHR_FAULTS builds.
  * HR_FAULT_FILE in the environment names a file; while it holds a step's name, that step fails. */
 #define HR_STEPS(X) \
   X(TRANSACTION) X(HEADERS) X(HOLD) X(RECORD) X(MAP) X(MAP_BSS) X(IMPORT) X(RELOCATE) X(SEAL) \
-  X(UNWIND) X(TARGETS) X(OPEN) X(CLIENT)
+  X(UNWIND) X(TARGETS) X(OPEN) X(THREADS) X(STACKS) X(CODES) X(CLIENT)
 
 enum hr_step {
 #define X(name) HR_STEP_##name,

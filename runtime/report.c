@@ -202,6 +202,9 @@ static void put_arena(struct hr_text *text, const struct hr_loaded *loaded) {
   for (record = loaded->image->records; record; record = record->older)
     if (record->pages.end > used)
       used = record->pages.end;
+  for (record = loaded->image->reverted; record; record = record->older)
+    if (record->pages.end > used)
+      used = record->pages.end;
   key(text, "arena");
   puts_(text, "{");
   key_number(text, "address", loaded->image->arena.start - loaded->bias);
@@ -257,12 +260,17 @@ static void put_candidate(struct hr_text *text, const struct hr_candidate *c) {
   key_hex(text, "build_id", c->loaded.build_id, c->loaded.build_id_size);
   key_number(text, "generation", c->loaded.image->generation);
   key_bool(text, "already", c->already);
-  key_number(text, "functions_changed", c->record->header->n_redirects);
+  key_number(text, "functions_changed", c->elf ? c->record->header->n_redirects : c->n_moves);
   key_number(text, "functions_live", c->functions_live);
   key_number(text, "updates_applied", c->updates_applied);
   key_number(text, "updates_kept", c->updates_kept);
   puts_(text, "}");
 }
+
+struct place { /* of a blocker */
+  struct hr_text *text;
+  const struct hr_blocker *blocker;
+};
 
 /* Less than 512 bytes for each of HR_MAX_CANDIDATES: fits HR_TEXT_FIRST, so nothing is allocated. */
 void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome) {
@@ -276,12 +284,42 @@ void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome) {
   for (i = 0; i < outcome->n_candidates; i++)
     put_candidate(text, &outcome->candidates[i]);
   puts_(text, "]");
-  key_number(text, "threads_stopped", 0);
-  key_number(text, "pause_us", 0);
+  key_number(text, "attempts", outcome->attempts);
+  key_number(text, "threads_stopped", outcome->threads_stopped);
+  key_number(text, "threads_interrupted", outcome->threads_interrupted);
+  key_number(text, "pause_us", outcome->pause_us);
   key_number(text, "commit_us", outcome->commit_us);
   key(text, "frames_in_old_code");
-  puts_(text, "null");
+  puts_(text, outcome->stacks_checked ? "0" : "null"); /* quiescent: had there been one, there were no commit */
   key_bool(text, "protections_restored", outcome->protections_restored);
+  puts_(text, "}");
+}
+
+static bool put_place(const struct hr_loaded *loaded, void *context) {
+  const struct place *place = context;
+
+  if (loaded->image != place->blocker->image)
+    return true;
+  key_hex(place->text, "build_id", loaded->build_id, loaded->build_id_size);
+  key_number(place->text, "address", place->blocker->address - loaded->bias);
+  key_number(place->text, "function", place->blocker->function ? place->blocker->function - loaded->bias : 0);
+  return false;
+}
+
+static void put_blocker(struct hr_text *text, const struct hr_blocker *blocker) {
+  static const char *const kinds[] = {"", "code", "stale", "deaf", "elsewhere"};
+  struct place place = {text, blocker};
+  char name[32];
+
+  hr_thread_name(blocker->tid, name, sizeof name);
+  key(text, "blocked");
+  puts_(text, "{");
+  key_number(text, "tid", (uint64_t)blocker->tid);
+  key_string(text, "thread", name);
+  key_string(text, "obstacle", kinds[blocker->obstacle]);
+  key_number(text, "since_ms", blocker->since_ms);
+  if (blocker->image)
+    hr_each_image(put_place, &place);
   puts_(text, "}");
 }
 
@@ -292,5 +330,7 @@ void hr_report_error(struct hr_text *text, const struct hr_error *error) {
   key_string(text, "error", hr_code_name(error->code));
   key_string(text, "message", code_sentence(error->code));
   key_string(text, "detail", error->detail);
+  if (error->blocker.obstacle != HR_OBSTACLE_NONE)
+    put_blocker(text, &error->blocker);
   puts_(text, "}");
 }

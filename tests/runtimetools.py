@@ -101,6 +101,7 @@ class Image:
     build_id: bytes
     symbols: Mapping[str, int]        # image-relative
     arena: int                        # image-relative
+    sizes: Mapping[str, int]          # of the symbols, bytes
 
     @classmethod
     def read(cls, path: Path) -> Image:
@@ -109,10 +110,11 @@ class Image:
             table = file.get_section_by_name(".symtab")
             assert isinstance(table, SymbolTableSection)
             symbols = {s.name: s["st_value"] for s in table.iter_symbols() if s["st_shndx"] != "SHN_UNDEF" and s.name}
+            sizes = {s.name: s["st_size"] for s in table.iter_symbols() if s["st_shndx"] != "SHN_UNDEF" and s.name}
             arena = next(s["st_value"] for s in table.iter_symbols() if s.name == "arena" and s["st_size"] == ARENA)
             build_id = next(n["n_desc"] for s in file.iter_sections() if isinstance(s, NoteSection)
                             for n in s.iter_notes() if n["n_type"] == "NT_GNU_BUILD_ID")
-        return cls(path, bytes.fromhex(build_id), symbols, arena)
+        return cls(path, bytes.fromhex(build_id), symbols, arena, sizes)
 
 
 def build(folder: Path, name: str, sources: Sequence[Path], *, compiler: str = "gcc", flags: Sequence[str] = (),
@@ -137,6 +139,7 @@ class Payload:
     end: int                           # image-relative, page-aligned
     targets: Mapping[str, int]         # function -> image-relative address of the code that is live with this payload
     symbols: Mapping[str, int]
+    sizes: Mapping[str, int]           # function -> bytes of the code that is live with this payload
 
     def bytes_at(self, address: int) -> int:
         """Offset in the file of an image-relative address."""
@@ -160,6 +163,7 @@ class Recipe:
     source: str
     redirects: Mapping[str, str]       # function of the image -> function of the source
     updates: Sequence[Update] = ()
+    parts: Sequence[tuple[int, int, int]] = ()   # more old code: image-relative address, bytes, index of the redirect
     tls: Sequence[str] = ()            # words of the source that take the TLS module id
     previous: Payload | None = None
     generation: int | None = None
@@ -176,7 +180,8 @@ def _words(values: Sequence[object]) -> str:
     return "".join(f"  .quad {value}\n" for value in values)
 
 
-def _table_source(recipe: Recipe, needed: Mapping[str, int], generation: int, identity: bytes) -> str:
+def _table_source(recipe: Recipe, needed: Mapping[str, int], sizes: Mapping[str, int], generation: int,
+                  identity: bytes) -> str:
     previous = recipe.previous
     parent = recipe.parent if recipe.parent is not None else previous.id if previous else bytes(abi.ID_SIZE)
     image = recipe.image
@@ -184,21 +189,25 @@ def _table_source(recipe: Recipe, needed: Mapping[str, int], generation: int, id
     old = {name: image.symbols[f"{name}.hr_body"] for name in recipe.redirects}
     old.update({name: at for name, at in (previous.targets if previous else {}).items() if name in old})
     old.update(recipe.old_targets)
+    old_sizes = {name: image.sizes[f"{name}.hr_body"] for name in recipe.redirects}
+    old_sizes.update({name: size for name, size in (previous.sizes if previous else {}).items() if name in old_sizes})
     rows = [word for name, new in recipe.redirects.items()
-            for word in (f"hr_image + {image.symbols[name + '.hr_slot']:#x}", f"hr_image + {old[name]:#x}", new)]
+            for word in (f"hr_image + {image.symbols[name + '.hr_slot']:#x}", f"hr_image + {old[name]:#x}", new,
+                         old_sizes[name], sizes[new])]
     updates, contents = [], []
     for i, u in enumerate(recipe.updates):
         updates += [f"hr_image + {image.symbols[u.symbol] + u.offset:#x}", f"old{i}", f"new{i}", len(u.new), u.flags]
         contents += [f"old{i}: .byte {', '.join(map(str, u.old))}\n", f"new{i}: .byte {', '.join(map(str, u.new))}\n"]
+    parts = [word for start, size, index in recipe.parts for word in (f"hr_image + {start:#x}", size, index)]
     pointers = ["redirects", len(recipe.redirects), "updates", len(recipe.updates), "hr_eh_frame", 0, "modules",
-                len(recipe.tls), 0, 0]
+                len(recipe.tls), 0, 0, "parts", len(recipe.parts)]
     return ('  .section .hr.image,"aw",@nobits\n  .hidden hr_image\nhr_image:\n'
             + "".join(f"  .globl {name}\n  .hidden {name}\n{name} = hr_image + {at:#x}\n" for name, at in needed.items())
             + '  .section .hotreload.payload,"aw",@progbits\n  .balign 8\n  .globl hr_payload\n  .hidden hr_eh_frame\n'
             + "hr_payload:\n"
             + "hr_payload:\n"
             + f"  .byte {', '.join(map(str, head))}\n{_words(pointers)}redirects:\n{_words(rows)}updates:\n{_words(updates)}"
-            + f"modules:\n{_words(recipe.tls)}{''.join(contents)}  .balign 8\n"
+            + f"modules:\n{_words(recipe.tls)}parts:\n{_words(parts)}{''.join(contents)}  .balign 8\n"
             + '  .section .note.GNU-stack,"",@progbits\n')
 
 
@@ -216,8 +225,9 @@ def make_payload(folder: Path, recipe: Recipe) -> Payload:
     source, code, tables = (folder / f"{name}.{end}" for end in ("c" if recipe.compiler == "gcc" else "cc", "o", "S"))
     source.write_text(recipe.source)
     run([recipe.compiler, "-O2", "-fPIC", f"-I{SOURCES}", *recipe.flags, "-c", source, "-o", code])
+    sizes = _sizes(code)
     needed = {s: recipe.image.symbols[s] for s in _undefined(code) if s in recipe.image.symbols}
-    tables.write_text(_table_source(recipe, needed, generation, identity))
+    tables.write_text(_table_source(recipe, needed, sizes, generation, identity))
     script, versions, out = folder / f"{name}.ld", folder / f"{name}.map", folder / f"{name}.so"
     script.write_text(_SCRIPT.format(base=base))
     versions.write_text("{ local: *; };\n")
@@ -227,7 +237,14 @@ def make_payload(folder: Path, recipe: Recipe) -> Payload:
     symbols = _finish(out)
     kept = dict(recipe.previous.targets) if recipe.previous else {}
     targets = {**kept, **{old: symbols[new] for old, new in recipe.redirects.items()}}
-    return Payload(out, recipe.image, generation, identity, symbols["hr_end"], targets, symbols)
+    kept_sizes = dict(recipe.previous.sizes) if recipe.previous else {}
+    return Payload(out, recipe.image, generation, identity, symbols["hr_end"], targets, symbols,
+                   {**kept_sizes, **{old: sizes[new] for old, new in recipe.redirects.items()}})
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    with open(path, "rb") as f:
+        return {s.name: s["st_size"] for s in ELFFile(f).get_section_by_name(".symtab").iter_symbols() if s.name}
 
 
 def _finish(out: Path) -> dict[str, int]:

@@ -4,6 +4,9 @@
 #define HR_ARCH_X86_64_H
 
 #include <elf.h>
+#include <stdint.h>
+#include <string.h>
+#include <ucontext.h>
 
 #if !defined(__x86_64__) || !defined(__LP64__)
 #error "the hotreload runtime knows only x86-64 with 64-bit pointers"
@@ -25,5 +28,47 @@ enum hr_relocation {
   HR_RELOC_INDIRECT = R_X86_64_IRELATIVE,    /* result of a resolver */
   HR_RELOC_COPY = R_X86_64_COPY,
 };
+
+/* Registers by DWARF number (psABI, figure 3.36): 16 stands for the return address. */
+#define HR_N_REGISTERS 17
+#define HR_REGISTER_SP 7
+#define HR_REGISTER_PC 16
+
+struct hr_registers {
+  uintptr_t r[HR_N_REGISTERS];
+};
+
+/* mov $15, %rax; syscall: what a signal handler returns to (rt_sigreturn). */
+#define HR_SIGNAL_RETURN_CODE {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}
+
+static inline void hr_take_registers(struct hr_registers *to, const ucontext_t *from) {
+  static const uint8_t order[HR_N_REGISTERS] = {
+    REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12,
+    REG_R13, REG_R14, REG_R15, REG_RIP};
+  int i;
+
+  for (i = 0; i < HR_N_REGISTERS; i++)
+    to->r[i] = (uintptr_t)from->uc_mcontext.gregs[order[i]];
+}
+
+/* The registers a caller's frame can be found by, here and now. */
+static inline __attribute__((always_inline)) void hr_capture(struct hr_registers *to) {
+  memset(to, 0, sizeof *to);
+  __asm__ volatile(
+    "movq %%rbx, 24(%0)\nmovq %%rbp, 48(%0)\nmovq %%rsp, 56(%0)\nmovq %%r12, 96(%0)\nmovq %%r13, 104(%0)\n"
+    "movq %%r14, 112(%0)\nmovq %%r15, 120(%0)\nleaq 0(%%rip), %%rax\nmovq %%rax, 128(%0)\n"
+    : : "r"(to) : "rax", "memory");
+}
+
+/* Whether the signal came in during a system call: the kernel will begin it anew (it points to the instruction again) or
+ * has ended it with EINTR (it points behind). */
+static inline int hr_was_in_call(const struct hr_registers *registers) {
+  static const uint8_t instruction[2] = {0x0f, 0x05};
+  uintptr_t pc = registers->r[HR_REGISTER_PC], offset = pc % HR_PAGE;
+
+  if (offset < HR_PAGE - 1 && !memcmp((const void *)pc, instruction, 2))
+    return 1;
+  return registers->r[0] == (uintptr_t)-4 && offset > 1 && !memcmp((const void *)(pc - 2), instruction, 2);
+}
 
 #endif

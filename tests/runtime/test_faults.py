@@ -17,7 +17,8 @@ from livetools import Program
 STEPS = re.findall(r"X\((\w+)\)", (RUNTIME / "internal.h").read_text().split("#define HR_STEPS(X)")[1].split("enum")[0])
 CODES = {"TRANSACTION": "NO_MEMORY", "HEADERS": "BAD_PAYLOAD", "HOLD": "WRONG_IMAGE", "RECORD": "NO_MEMORY", "MAP": "NO_MEMORY",
          "MAP_BSS": "NO_MEMORY", "IMPORT": "MISSING_IMPORT", "RELOCATE": "BAD_PAYLOAD", "SEAL": "NO_MEMORY",
-         "UNWIND": "INTERNAL", "TARGETS": "NO_MEMORY", "OPEN": "NO_MEMORY", "CLIENT": "DEADLINE"}
+         "UNWIND": "INTERNAL", "TARGETS": "NO_MEMORY", "OPEN": "NO_MEMORY", "THREADS": "UNSUPPORTED", "STACKS": "NO_MEMORY",
+         "CODES": "NO_MEMORY", "CLIENT": "DEADLINE"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_failing_step_leaves_no_trace(program: Program, payloads: list[Path], fa
     fault.write_text(step)
     for _ in range(2):
         with pytest.raises(process.AgentError) as caught:
-            process.apply(program.pid, payloads)
+            process.apply(program.pid, payloads, when="quiescent")
         assert caught.value.code is abi.Code[CODES[step]], caught.value
         assert process.status(program.pid).document == before
         assert settled_maps(program.pid) == mapped
@@ -80,7 +81,7 @@ def test_failing_step_leaves_no_trace(program: Program, payloads: list[Path], fa
         program.ask("library", r"^library 5[01]\n", reject="77")
         program.ask("data", r"^data 5 5 hello 7\n", reject="howdy")
     fault.write_text("")
-    result = process.apply(program.pid, payloads)
+    result = process.apply(program.pid, payloads, when="quiescent")
     assert [i.functions_live for i in result.images] == [1, 1]
     program.ask("value", r"^value 1102\n", reject=r"value 103")
     program.ask("library", r"^library 77\n", reject="52")

@@ -149,11 +149,6 @@ def test_what_this_version_does_not_support(folder: Path, target: Image, program
     check(refusal(program, payload.path), "UNSUPPORTED", words)
 
 
-@pytest.mark.parametrize("when", ["quiescent", "safepoint"])
-def test_consistency_that_is_not_there_yet(program: Program, simple: Payload, when: str) -> None:
-    check(refusal(program, simple.path, when=when), "UNSUPPORTED", "only the consistency 'now'")
-
-
 # ---- damaged files ----------------------------------------------------------------------------------------------
 
 
@@ -189,7 +184,7 @@ def at_entry(offset: int, layout: str, value: int) -> Change:
     return edit
 
 
-N_REDIRECTS, N_UPDATES, N_EH, N_TLS, N_INIT = (abi.PAYLOAD_TABLES[t] + 8 for t in abi.PAYLOAD_TABLES)
+N_REDIRECTS, N_UPDATES, N_EH, N_TLS, N_INIT, N_PARTS = (abi.PAYLOAD_TABLES[t] + 8 for t in abi.PAYLOAD_TABLES)
 
 DAMAGE: dict[str, tuple[Change, str, str]] = {
     "no ELF file": (put(0, "<B", 0), "BAD_PAYLOAD", "not an ELF file"),
@@ -220,7 +215,7 @@ DAMAGE: dict[str, tuple[Change, str, str]] = {
     "dynamic section askew": (header(lambda f: f.__setitem__(3, f[3] + 4), PT_DYNAMIC), "BAD_PAYLOAD", "dynamic section"),
     "RELRO over code": (header(lambda f: f.__setitem__(3, f[3] - 0x2000), PT_GNU_RELRO), "BAD_PAYLOAD", "RELRO"),
     "RELRO too long": (header(store(6, 1 << 20), PT_GNU_RELRO), "BAD_PAYLOAD", "RELRO"),
-    "payload of another version": (at_entry(8, "<I", 2), "ABI_MISMATCH", "made for version 2"),
+    "payload of another version": (at_entry(8, "<I", 1), "ABI_MISMATCH", "made for version 1"),
     "no payload header": (at_entry(0, "<Q", 0), "BAD_PAYLOAD", "no payload header"),
     "payload header of another size": (at_entry(12, "<I", 8), "BAD_PAYLOAD", "header is damaged"),
     "payload flags": (at_entry(124, "<I", 1), "BAD_PAYLOAD", "header is damaged"),
@@ -229,6 +224,7 @@ DAMAGE: dict[str, tuple[Change, str, str]] = {
     "many redirects": (at_entry(N_REDIRECTS, "<Q", 1 << 62), "BAD_PAYLOAD", "tables lie outside"),
     "too many redirects": (at_entry(N_REDIRECTS, "<Q", 1000), "BAD_PAYLOAD", "tables lie outside"),
     "updates without a table": (at_entry(N_UPDATES, "<Q", 1 << 32), "BAD_PAYLOAD", "tables lie outside"),
+    "many parts": (at_entry(N_PARTS, "<Q", 1 << 62), "BAD_PAYLOAD", "tables lie outside"),
     "module words without a table": (at_entry(N_TLS, "<Q", 1 << 61), "BAD_PAYLOAD", "thread-local modules"),
     "initialisers": (at_entry(N_INIT, "<Q", 1), "UNSUPPORTED", "initialisers"),
     "unwind table too long": (at_entry(N_EH, "<Q", 1 << 32), "BAD_PAYLOAD", "unwind table is damaged"),
@@ -373,23 +369,25 @@ def talk(pid: int, data: bytes, files: list[int] | None = None, close: bool = Fa
     return code, json.loads(answer[abi.REPLY.size:])
 
 
-def request(**fields: int) -> bytes:
+def request(**fields: object) -> bytes:
     values = {"magic": abi.REQUEST_MAGIC, "abi": abi.ABI, "op": abi.Op.STATUS, "flags": 0, "when": 0, "timeout_ms": 0,
-              "n_payloads": 0, **fields}
+              "n_payloads": 0, "generation": 0, "build_id": bytes(32), **fields}
     return abi.REQUEST.pack(*values.values())
 
 
 @pytest.mark.parametrize("data, code, words", [
     (request(magic=0), "BAD_REQUEST", "magic"),
     (b"GET / HTTP/1.1\r\n" + bytes(100), "BAD_REQUEST", "magic"),
-    (request(abi=2), "ABI_MISMATCH", "the request speaks version 2, the program version 1"),
+    (request(abi=1), "ABI_MISMATCH", "the request speaks version 1, the program version 2"),
     (request(op=99), "BAD_REQUEST", "operation 99"),
     (request(flags=0x80000000), "BAD_REQUEST", "bits this version does not know"),
     (request()[:-1] + b"\1", "BAD_REQUEST", "bits this version does not know"),
     (request(n_payloads=3), "BAD_REQUEST", "announces 3 payloads, 0 descriptors"),
     (request(n_payloads=0xFFFFFFFF), "BAD_REQUEST", "announces 4294967295 payloads"),
     (request(op=abi.Op.APPLY), "BAD_REQUEST", "no payload"),
-    (request(op=abi.Op.REVERT), "UNSUPPORTED", "revert"),
+    (request(op=abi.Op.REVERT), "WRONG_IMAGE", "names no image"),
+    (request(op=abi.Op.REVERT, build_id=b"\1" * 20), "WRONG_IMAGE", "build-id 0101"),
+    (request(op=abi.Op.STATUS, generation=1), "BAD_REQUEST", "bits this version does not know"),
 ])
 def test_malformed_request(program: Program, data: bytes, code: str, words: str) -> None:
     answer = talk(program.pid, data)

@@ -29,6 +29,8 @@ int main(void) {
   NUMBER(HR_OP_STATUS); NUMBER(HR_OP_APPLY); NUMBER(HR_OP_REVERT);
   NUMBER(HR_WHEN_NOW); NUMBER(HR_WHEN_QUIESCENT); NUMBER(HR_WHEN_SAFEPOINT);
   SIZE(hr_redirect); AT(hr_redirect, slot); AT(hr_redirect, old_target); AT(hr_redirect, new_target);
+  AT(hr_redirect, old_size); AT(hr_redirect, new_size);
+  SIZE(hr_part); AT(hr_part, start); AT(hr_part, size); AT(hr_part, redirect);
   SIZE(hr_update); AT(hr_update, address); AT(hr_update, old_content); AT(hr_update, new_content);
   AT(hr_update, size); AT(hr_update, flags);
   SIZE(hr_payload); AT(hr_payload, magic); AT(hr_payload, abi); AT(hr_payload, size); AT(hr_payload, generation);
@@ -37,8 +39,10 @@ int main(void) {
   AT(hr_payload, redirects); AT(hr_payload, n_redirects); AT(hr_payload, updates); AT(hr_payload, n_updates);
   AT(hr_payload, eh_frame); AT(hr_payload, eh_frame_size); AT(hr_payload, tls_modules); AT(hr_payload, n_tls_modules);
   AT(hr_payload, init_array); AT(hr_payload, n_init_array);
+  AT(hr_payload, parts); AT(hr_payload, n_parts);
   SIZE(hr_request); AT(hr_request, magic); AT(hr_request, abi); AT(hr_request, op); AT(hr_request, flags);
-  AT(hr_request, when); AT(hr_request, timeout_ms); AT(hr_request, n_payloads); AT(hr_request, reserved);
+  AT(hr_request, when); AT(hr_request, timeout_ms); AT(hr_request, n_payloads); AT(hr_request, generation);
+  AT(hr_request, build_id);
   SIZE(hr_reply); AT(hr_reply, magic); AT(hr_reply, abi); AT(hr_reply, code); AT(hr_reply, length);
 #define HR_CODE(name, number, exit_code, text) NUMBER(HR_##name); SHOW("exit " #name, exit_code);
 #include "hr_codes.def"
@@ -134,9 +138,9 @@ def test_payload_of_wrong_sizes_is_refused(identity: int, build_id: int) -> None
 
 
 @pytest.mark.parametrize("struct, layout, fields", [
-    ("hr_redirect", abi.REDIRECT, ["slot", "old_target", "new_target"]),
+    ("hr_redirect", abi.REDIRECT, ["slot", "old_target", "new_target", "old_size", "new_size"]),
+    ("hr_part", abi.PART, ["start", "size", "redirect"]),
     ("hr_update", abi.UPDATE, ["address", "old_content", "new_content", "size", "flags"]),
-    ("hr_request", abi.REQUEST, ["magic", "abi", "op", "flags", "when", "timeout_ms", "n_payloads"]),
     ("hr_reply", abi.REPLY, ["magic", "abi", "code", "length"]),
 ])
 def test_layouts(seen: dict[str, int], struct: str, layout: object, fields: list[str]) -> None:
@@ -156,7 +160,11 @@ def test_request_is_what_the_agent_reads(seen: dict[str, int]) -> None:
     fields = [int.from_bytes(packed[at[f]:at[f] + size], "little") for f, size in
               (("magic", 4), ("abi", 2), ("op", 2), ("flags", 4), ("when", 4), ("timeout_ms", 4), ("n_payloads", 4))]
     assert fields == [abi.REQUEST_MAGIC, abi.ABI, 2, 1, 2, 0xFFFFFFFF, 3]
-    assert not any(packed[at["reserved"]:])
+    assert not any(packed[at["generation"]:])
+    revert = abi.pack_request(abi.Op.REVERT, generation=7, build_id=b"\1\2")
+    assert len(revert) == seen["sizeof hr_request"]
+    assert revert[at["generation"]:at["generation"] + 8] == (7).to_bytes(8, "little")
+    assert revert[at["build_id"]:] == b"\1\2" + bytes(30)
 
 
 def test_note_owner_is_the_one_the_runtime_writes() -> None:

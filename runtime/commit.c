@@ -1,0 +1,531 @@
+/* The moment of the change: waits for what the request asks for, then commits, all of it in one step.
+ *
+ *   now        slots are stored while threads run; no thread is stopped.
+ *   quiescent  all threads are halted for a moment, and none may be in code that changes. Else they go on, and it is tried
+ *              again until the deadline.
+ *   safepoint  every thread has come to a safepoint of the program, or sleeps in a region declared as one.
+ *
+ * From halt to release nothing is allocated, no lock is taken, nothing can fail: a halted thread may hold any lock of the
+ * process. Two locks are taken before, so that no halted thread holds them: the commit lock, which keeps fork() out, and
+ * the loader's (by way of dl_iterate_phdr), so that the unwind tables that were looked up stay where they are. */
+#include "internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <link.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MILLISECOND 1000000ull
+#define FIRST_BUDGET (20 * MILLISECOND)   /* that all threads have to arrive; doubled where they need longer */
+#define LONGEST_BUDGET (320 * MILLISECOND)
+#define FIRST_PAUSE_MS 1                  /* between two attempts; doubled each time */
+#define LONGEST_PAUSE_MS 64
+#define POLL_MODE_MS 100                  /* hotreload_poll() must not hold its thread up for longer */
+
+uint64_t hr_now_ns(void) {
+  struct timespec now;
+
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* A client that gave up waiting must not be patched behind its back. */
+bool hr_client_waits(const struct hr_transaction *t) {
+  struct pollfd client = {.fd = t->order->client, .events = 0};
+
+  if (!hr_fault(HR_STEP_CLIENT) && (t->order->client < 0 || poll(&client, 1, 0) == 0))
+    return true;
+  return hr_refuse(t->error, HR_DEADLINE, "the client went away before the commit");
+}
+
+/* ---- commit ---------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t commit_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void hr_commit_lock(void) { pthread_mutex_lock(&commit_lock); }
+void hr_commit_unlock(void) { pthread_mutex_unlock(&commit_lock); }
+void hr_commit_lock_reset(void) { pthread_mutex_init(&commit_lock, NULL); }
+
+/* Context: commit. Compares and stores in one step where the CPU can, so that no store of the program that
+ * comes in between is lost. */
+static bool merge(const struct hr_write *write) {
+  void *at = (void *)write->address;
+
+#define MERGE_AS(type) \
+  if (write->size == sizeof(type) && write->address % sizeof(type) == 0) { \
+    type expected, desired; \
+    memcpy(&expected, write->from, sizeof expected); \
+    memcpy(&desired, write->to, sizeof desired); \
+    return __atomic_compare_exchange_n((type *)at, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED); \
+  }
+  MERGE_AS(uint64_t)
+  MERGE_AS(uint32_t)
+  MERGE_AS(uint16_t)
+  MERGE_AS(uint8_t)
+#undef MERGE_AS
+  if (memcmp(at, write->from, write->size))
+    return false;
+  memcpy(at, write->to, write->size);
+  return true;
+}
+
+/* Context: commit. No allocation, no lock, no failure. */
+static void commit_writes(struct hr_candidate *c) {
+  size_t i;
+
+  for (i = 0; i < c->n_writes; i++) {
+    struct hr_write *write = &c->writes[i];
+    bool done = !write->compare || merge(write);
+
+    if (!write->compare)
+      memcpy((void *)write->address, write->to, write->size);
+    if (done || c->revert)
+      *write->applied = write->mark;
+    else
+      *write->applied = 0;
+    c->updates_applied += done;
+    c->updates_kept += !done;
+  }
+}
+
+/* Context: commit. */
+static void commit_moves(struct hr_candidate *c) {
+  size_t i;
+
+  for (i = 0; i < c->n_moves; i++)
+    __atomic_store_n((uint64_t *)c->moves[i].slot, c->moves[i].to, __ATOMIC_RELEASE);
+}
+
+/* Context: commit. */
+static void unlink_record(struct hr_record **list, const struct hr_record *record) {
+  while (*list && *list != record)
+    list = &(*list)->older;
+  if (*list)
+    *list = record->older;
+}
+
+/* Context: commit. */
+static void exchange_records(struct hr_candidate *c) {
+  struct hr_image *image = c->loaded.image;
+
+  if (!c->revert) {
+    if (c->mapped_before)
+      unlink_record(&image->reverted, c->record);
+    c->record->older = image->records;
+    image->records = c->record;
+  }
+  while (c->revert && image->records != c->down_to) {
+    struct hr_record *record = image->records;
+
+    image->records = record->older;
+    record->older = image->reverted;
+    image->reverted = record;
+  }
+}
+
+/* Context: commit. */
+static void commit_candidate(struct hr_candidate *c) {
+  struct hr_image *image = c->loaded.image;
+
+  commit_writes(c); /* before the code that relies on it */
+  commit_moves(c);
+  exchange_records(c);
+  memset(image->id, 0, HR_ID_SIZE);
+  if (image->records)
+    memcpy(image->id, image->records->id, HR_ID_SIZE);
+  __atomic_store_n(&image->generation, image->records ? image->records->generation : 0, __ATOMIC_RELEASE);
+}
+
+/* Context: commit. Returns how many generations are new. */
+static int commit_all(struct hr_transaction *t, struct hr_outcome *outcome) {
+  uint64_t start = hr_now_ns();
+  int generations = 0;
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++)
+    if (!t->candidates[i].already) {
+      commit_candidate(&t->candidates[i]);
+      generations++;
+    }
+  outcome->commit_us = (hr_now_ns() - start + 999) / 1000;
+  return generations;
+}
+
+/* ---- code that nobody may be in ------------------------------------------------------------------------ */
+
+static void add_code(struct hr_codes *codes, const struct hr_candidate *c, uintptr_t start, uint64_t size,
+                     uintptr_t function) {
+  codes->code[codes->n++] = (struct hr_old_code){{start, start + (size ? size : 1)}, function, c->loaded.image};
+}
+
+/* The old code of one redirect of `record`: the body and what belongs to it. */
+static void add_redirect(struct hr_codes *codes, const struct hr_candidate *c, const struct hr_payload *header, uint64_t index) {
+  const struct hr_redirect *redirect = (const struct hr_redirect *)header->redirects + index;
+  const struct hr_part *parts = (const struct hr_part *)header->parts;
+  uint64_t i;
+
+  add_code(codes, c, redirect->old_target, redirect->old_size, redirect->old_target);
+  for (i = 0; i < header->n_parts; i++)
+    if (parts[i].redirect == index)
+      add_code(codes, c, parts[i].start, parts[i].size, redirect->old_target);
+}
+
+static bool changes_slot(const struct hr_candidate *c, uint64_t slot) {
+  size_t i;
+
+  for (i = 0; i < c->n_moves; i++)
+    if (c->moves[i].slot == slot)
+      return true;
+  return false;
+}
+
+/* A call that a patch with `now` overtook may still be in a body from before that patch. */
+static void add_older(struct hr_codes *codes, const struct hr_candidate *c, const struct hr_record *record) {
+  uint64_t i;
+
+  for (; record; record = record->older) {
+    const struct hr_redirect *redirects = (const struct hr_redirect *)record->header->redirects;
+
+    for (i = 0; i < record->header->n_redirects; i++)
+      if (changes_slot(c, redirects[i].slot))
+        add_redirect(codes, c, record->header, i);
+  }
+}
+
+/* All code that a generation brought. */
+static void add_record(struct hr_codes *codes, const struct hr_candidate *c, const struct hr_record *record) {
+  uint32_t i;
+
+  for (i = 0; i < record->n_segments; i++)
+    if (record->segments[i].prot & PROT_EXEC)
+      add_code(codes, c, record->segments[i].at.start, record->segments[i].at.end - record->segments[i].at.start, 0);
+}
+
+static void add_reverted(struct hr_codes *codes, const struct hr_candidate *c) {
+  const struct hr_record *record;
+  uint64_t i;
+
+  for (record = c->loaded.image->reverted; record; record = record->older) {
+    const struct hr_redirect *redirects = (const struct hr_redirect *)record->header->redirects;
+
+    for (i = 0; i < record->header->n_redirects; i++)
+      if (record != c->record && changes_slot(c, redirects[i].slot))
+        add_code(codes, c, redirects[i].new_target, redirects[i].new_size, redirects[i].new_target);
+  }
+}
+
+static void add_candidate(struct hr_codes *codes, const struct hr_candidate *c) {
+  const struct hr_record *record = c->record;
+  uint64_t i;
+
+  for (i = 0; !c->revert && i < record->header->n_redirects; i++)
+    add_redirect(codes, c, record->header, i);
+  for (; c->revert && record != c->down_to; record = record->older)
+    add_record(codes, c, record);
+  add_older(codes, c, c->revert ? c->down_to : c->loaded.image->records);
+  add_reverted(codes, c);
+}
+
+static size_t count_tables(const struct hr_record *record) {
+  size_t n = 0;
+
+  for (; record; record = record->older)
+    n += record->header->n_redirects + record->header->n_parts + record->n_segments;
+  return n;
+}
+
+static int by_start(const void *a, const void *b) {
+  const struct hr_old_code *one = a, *two = b;
+
+  return one->at.start < two->at.start ? -1 : one->at.start > two->at.start;
+}
+
+static void sort_codes(struct hr_codes *codes) {
+  size_t i, last = 0;
+
+  if (!codes->n)
+    return;
+  qsort(codes->code, codes->n, sizeof *codes->code, by_start);
+  for (i = 1; i < codes->n; i++)
+    if (codes->code[i].at.start >= codes->code[last].at.end)
+      codes->code[++last] = codes->code[i];
+    else if (codes->code[i].at.end > codes->code[last].at.end)
+      codes->code[last].at.end = codes->code[i].at.end;
+  codes->n = last + 1;
+  codes->highest = codes->code[last].at.end;
+}
+
+static bool find_codes(const struct hr_transaction *t, struct hr_codes *codes) {
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++) {
+    const struct hr_candidate *c = &t->candidates[i];
+
+    codes->capacity += count_tables(c->record) + count_tables(c->loaded.image->records) +
+                       count_tables(c->loaded.image->reverted);
+  }
+  codes->code = hr_fault(HR_STEP_CODES) ? NULL : hr_memory(codes->capacity * sizeof *codes->code);
+  if (!codes->code)
+    return hr_refuse(t->error, HR_NO_MEMORY, "no memory for the list of old code");
+  for (i = 0; i < t->n_candidates; i++)
+    if (!t->candidates[i].already)
+      add_candidate(codes, &t->candidates[i]);
+  sort_codes(codes);
+  return true;
+}
+
+/* ---- one attempt at quiescence ---------------------------------------------------------------------------- */
+
+enum result { COMMITTED, IN_THE_WAY, STALE_TABLES };
+
+struct attempt {
+  struct hr_transaction *t;
+  struct hr_outcome *outcome;
+  const struct hr_codes *codes;
+  struct hr_blocker blocker;
+  uint64_t budget_ns;
+  unsigned interrupted;
+  int *generations;
+  enum result result;
+};
+
+/* Context: threads are halted. */
+static bool look_at_thread(const struct hr_thread *thread, void *context) {
+  struct attempt *a = context;
+  const stack_t *signal_stack = &thread->context->uc_stack;
+  struct hr_view view = {.tid = thread->tid, .is_main = thread->tid == getpid(), .thread_pointer = thread->pointer};
+
+  hr_take_registers(&view.registers, thread->context);
+  if (!(signal_stack->ss_flags & SS_DISABLE))
+    view.signal_stack = (struct hr_range){(uintptr_t)signal_stack->ss_sp, (uintptr_t)signal_stack->ss_sp + signal_stack->ss_size};
+  a->interrupted += (unsigned)hr_was_in_call(&view.registers);
+  return hr_stack_is_clear(a->codes, &view, &a->blocker);
+}
+
+/* Context: threads are halted, or this is the only one. In poll mode it runs on a stack of the program. */
+static bool look_at_self(struct attempt *a) {
+  const struct hr_view *view = hr_poller();
+
+  return !view || hr_stack_is_clear(a->codes, view, &a->blocker);
+}
+
+/* Context: both locks held. */
+static void halt_and_commit(struct attempt *a) {
+  uint64_t start = hr_now_ns();
+  bool clear;
+
+  if (!hr_threads_halt(a->budget_ns, &a->blocker))
+    return;
+  a->interrupted = 0;
+  clear = hr_threads_visit(look_at_thread, a) && look_at_self(a);
+  if (clear)
+    *a->generations = commit_all(a->t, a->outcome);
+  hr_threads_release();
+  a->result = clear ? COMMITTED : IN_THE_WAY;
+  a->outcome->pause_us = (hr_now_ns() - start + 999) / 1000;
+  a->outcome->threads_stopped = hr_threads_stopped();
+  a->outcome->threads_interrupted = a->interrupted;
+}
+
+static int with_loader_locked(struct dl_phdr_info *info, size_t size, void *context) {
+  struct attempt *a = context;
+
+  (void)size;
+  if (hr_unwind_is_current(info))
+    halt_and_commit(a);
+  else
+    a->result = STALE_TABLES;
+  return 1;
+}
+
+/* Signals are blocked: a handler that forks must not find the lock held by the thread it runs on. */
+static void try_once(struct attempt *a) {
+  sigset_t all, before;
+
+  a->result = IN_THE_WAY;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  hr_commit_lock();
+  dl_iterate_phdr(with_loader_locked, a);
+  hr_commit_unlock();
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  a->outcome->attempts++;
+}
+
+/* ---- until the deadline ---------------------------------------------------------------------------------------- */
+
+static bool prepare_attempt(struct hr_transaction *t) {
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++)
+    if (!hr_open_pages(&t->candidates[i], t->error))
+      return false;
+  return hr_stacks_prepare(t->error) && hr_unwind_prepare(t->error);
+}
+
+static bool close_all(struct hr_transaction *t) {
+  bool done = true;
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++)
+    done &= hr_close_pages(&t->candidates[i]);
+  return done;
+}
+
+/* Waits, unless the client goes away. */
+static bool pause_between(const struct hr_transaction *t, int ms) {
+  struct pollfd client = {.fd = t->order->client, .events = 0};
+
+  if (poll(&client, t->order->client >= 0, ms) <= 0)
+    return true;
+  return hr_refuse(t->error, HR_DEADLINE, "the client went away before the commit");
+}
+
+static void note_blocker(struct hr_blocker *known, const struct hr_blocker *seen, uint64_t *first_seen) {
+  if (known->tid != seen->tid || known->obstacle != seen->obstacle || known->function != seen->function)
+    *first_seen = hr_now_ns();
+  *known = *seen;
+}
+
+static bool refuse_for(struct hr_error *error, const struct hr_blocker *blocker) {
+  char name[32], words[256] = "";
+  unsigned long long ms = blocker->since_ms;
+
+  hr_thread_name(blocker->tid, name, sizeof name);
+  error->blocker = *blocker;
+  switch (blocker->obstacle) {
+  case HR_OBSTACLE_CODE:
+    return hr_refuse(error, HR_DEADLINE, "thread %d (%s) is in code that changes, for %llu ms now", blocker->tid, name, ms);
+  case HR_OBSTACLE_STALE:
+    return hr_refuse(error, HR_DEADLINE, "the stack of thread %d (%s) holds an address in code that changes, for %llu ms now, "
+                     "and cannot be unwound to its end to tell whether it is a call", blocker->tid, name, ms);
+  case HR_OBSTACLE_ELSEWHERE:
+    return hr_refuse(error, HR_DEADLINE, "thread %d (%s) did not come to a safepoint", blocker->tid, name);
+  default:
+    if (!blocker->tid)
+      return hr_refuse(error, HR_DEADLINE, "the threads could not be stopped: too many are being started");
+    hr_thread_describe(blocker->tid, words, sizeof words);
+    return hr_refuse(error, HR_DEADLINE, "thread %d (%s) could not be stopped: %s", blocker->tid, name, words);
+  }
+}
+
+static uint64_t deadline_of(const struct hr_transaction *t) {
+  uint64_t ms = t->order->request->timeout_ms;
+
+  if (hr_poller() && ms > POLL_MODE_MS)
+    ms = POLL_MODE_MS;
+  return hr_now_ns() + ms * MILLISECOND;
+}
+
+static bool retry_until_deadline(struct attempt *a) {
+  uint64_t deadline = deadline_of(a->t), first_seen = hr_now_ns(), now;
+  struct hr_blocker known = {.obstacle = HR_OBSTACLE_NONE};
+  int pause_ms = FIRST_PAUSE_MS;
+
+  for (a->budget_ns = FIRST_BUDGET;;) {
+    if (!prepare_attempt(a->t))
+      return false;
+    try_once(a);
+    if (a->result == COMMITTED)
+      return true;
+    if (a->result == IN_THE_WAY)
+      note_blocker(&known, &a->blocker, &first_seen);
+    now = hr_now_ns();
+    if (now >= deadline) {
+      known.since_ms = (now - first_seen) / MILLISECOND;
+      return refuse_for(a->t->error, &known);
+    }
+    close_all(a->t); /* not writable while we wait */
+    if (!pause_between(a->t, pause_ms))
+      return false;
+    pause_ms = pause_ms < LONGEST_PAUSE_MS ? 2 * pause_ms : pause_ms;
+    if (known.obstacle == HR_OBSTACLE_DEAF && a->budget_ns < LONGEST_BUDGET)
+      a->budget_ns *= 2;
+  }
+}
+
+/* ---- the three ways ------------------------------------------------------------------------------------------- */
+
+static bool changes_anything(const struct hr_transaction *t) {
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++)
+    if (t->candidates[i].n_moves || t->candidates[i].n_writes)
+      return true;
+  return false;
+}
+
+/* New functions and data alone become reachable by nobody: there is nothing to wait for. */
+static bool commit_quiescent(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+  struct hr_codes codes = {0};
+  struct attempt a = {.t = t, .outcome = outcome, .codes = &codes, .generations = generations};
+  bool done = find_codes(t, &codes) && hr_threads_prepare(t->error);
+
+  done = done && retry_until_deadline(&a);
+  outcome->stacks_checked = done;
+  hr_stacks_finish();
+  hr_threads_finish();
+  hr_memory_free(codes.code, codes.capacity * sizeof *codes.code);
+  return done;
+}
+
+static bool commit_now(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+  sigset_t all, before;
+
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  hr_commit_lock();
+  *generations = commit_all(t, outcome);
+  hr_commit_unlock();
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return true;
+}
+
+static bool commit_at_safepoints(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+  struct hr_blocker blocker;
+  uint64_t start = hr_now_ns();
+  bool met, done = false;
+
+  if (!hr_threads_prepare(t->error))
+    return false;
+  met = hr_safepoints_gather(deadline_of(t), t->order->client, &blocker);
+  blocker.since_ms = (hr_now_ns() - start) / MILLISECOND;
+  if (met)
+    done = commit_now(t, outcome, generations);
+  hr_safepoints_release();
+  outcome->threads_stopped = hr_safepoints_waited();
+  outcome->pause_us = (hr_now_ns() - hr_safepoints_since()) / 1000;
+  if (!met && pause_between(t, 0))
+    refuse_for(t->error, &blocker);
+  hr_threads_finish();
+  return done;
+}
+
+/* Waits for the moment, commits, and closes the pages again. False: nothing was changed, and t->error says why. */
+bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+  uint32_t when = t->order->request->when;
+  bool done;
+
+  if (when > HR_WHEN_SAFEPOINT)
+    return hr_refuse(t->error, HR_BAD_REQUEST, "there is no consistency %u", when);
+  if (!hr_hooks_before(t) || !hr_client_waits(t))
+    return false;
+  if (when == HR_WHEN_NOW || !changes_anything(t))
+    done = commit_now(t, outcome, generations);
+  else if (when == HR_WHEN_QUIESCENT)
+    done = commit_quiescent(t, outcome, generations);
+  else
+    done = commit_at_safepoints(t, outcome, generations);
+  outcome->protections_restored = close_all(t);
+  if (done)
+    hr_hooks_after(t);
+  return done;
+}

@@ -1,0 +1,471 @@
+/* Brings all other threads of the process to a halt for a moment, and lets them go on.
+ *
+ * Each thread gets a signal; its handler notes where it is and waits on a futex. The signal is the one that glibc keeps for
+ * setuid() and friends: a program cannot use it, cannot block it by sigfillset() and pthread_sigmask(), and a stray one is
+ * ignored by glibc. What glibc sends by it still reaches glibc's handler, by way of ours.
+ *
+ * A thread that is not stopped might run into code that is about to change, so there are no exceptions: threads asleep in
+ * the kernel are woken as well. SA_RESTART makes most system calls go on as if nothing had been; docs/consistency.md lists
+ * the others. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PARK_SIGNAL 33 /* glibc: SIGSETXID; nptl/internal-signals.h */
+#define MARK 0x48525031u /* si_uid of our signals, which tells them from glibc's */
+#define RESTORER 0x04000000ul /* SA_RESTORER, asm/signal.h */
+#define LISTING (32u << 10)
+#define SPARE_THREADS 256 /* that may be born between the count and the halt */
+#define LOOK_NS 2000000 /* how long a thread may take before it is looked at */
+#define KERNEL_WORKER 0x4010 /* PF_USER_WORKER, PF_IO_WORKER (linux/sched.h): threads that never run the program's code */
+
+enum thread_state { FREE, SENT, ARRIVING, PARKED, LEFT, GONE };
+
+struct kernel_action { /* struct sigaction as the system call has it; the C library refuses this signal */
+  void (*handler)(int number, siginfo_t *info, void *context);
+  unsigned long flags;
+  void (*restorer)(void);
+  uint64_t mask;
+};
+
+static struct {
+  struct hr_thread *threads; /* never unmapped: a late handler may look at it */
+  unsigned n, capacity;
+  uint32_t epoch;    /* of the last rendezvous */
+  uint32_t halt;     /* the epoch while threads wait in the handler, else 0; a futex */
+  uint32_t arrived;  /* a futex */
+  uint32_t expected;
+  uint32_t stopped;  /* have been, in this rendezvous */
+  pid_t pid, self;
+  int listing;       /* descriptor of /proc/self/task */
+  char buffer[LISTING];
+  struct kernel_action former;
+} meeting = {.listing = -1};
+
+void hr_restore_context(void);
+/* The bytes by which unwinders and debuggers know that a signal's frame comes next. */
+__asm__(
+  ".pushsection .text.hr_restore_context,\"ax\",@progbits\n.balign 16\n.hidden hr_restore_context\n"
+  ".globl hr_restore_context\n.type hr_restore_context,@function\nnop\nhr_restore_context:\n"
+  "movq $15, %rax\nsyscall\n.size hr_restore_context, . - hr_restore_context\n.popsection\n");
+
+static int wait_while(uint32_t *word, uint32_t value, const struct timespec *longest) {
+  return (int)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, longest, NULL, 0);
+}
+
+static void wake(uint32_t *word, int n) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
+
+static uint64_t state_of(enum thread_state state) { return (uint64_t)meeting.epoch << 8 | state; }
+
+/* ---- in the parked thread -------------------------------------------------------------------------- */
+
+/* Context: signal handler, all signals blocked. */
+static void park(struct hr_thread *thread, uint32_t epoch, void *context) {
+  uint64_t sent = (uint64_t)epoch << 8 | SENT;
+  uint32_t n;
+
+  if (!__atomic_compare_exchange_n(&thread->state, &sent, (uint64_t)epoch << 8 | ARRIVING, false, __ATOMIC_ACQ_REL,
+                                   __ATOMIC_RELAXED))
+    return;
+  thread->context = context;
+  thread->pointer = (uintptr_t)__builtin_thread_pointer();
+  __atomic_store_n(&thread->state, (uint64_t)epoch << 8 | PARKED, __ATOMIC_SEQ_CST);
+  n = __atomic_add_fetch(&meeting.arrived, 1, __ATOMIC_SEQ_CST);
+  if (n >= __atomic_load_n(&meeting.expected, __ATOMIC_SEQ_CST))
+    wake(&meeting.arrived, 1);
+  while (__atomic_load_n(&meeting.halt, __ATOMIC_ACQUIRE) == epoch)
+    wait_while(&meeting.halt, epoch, NULL);
+  __atomic_store_n(&thread->state, (uint64_t)epoch << 8 | LEFT, __ATOMIC_RELEASE);
+}
+
+/* Context: signal handler. */
+static void pass_on(int number, siginfo_t *info, void *context) {
+  if ((uintptr_t)meeting.former.handler > (uintptr_t)SIG_IGN)
+    meeting.former.handler(number, info, context);
+}
+
+/* Context: signal handler. The table is read only while a rendezvous of the signal's own epoch is on. */
+static void on_signal(int number, siginfo_t *info, void *context) {
+  uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
+  uint32_t epoch = (uint32_t)(value >> 32);
+  int error = errno;
+
+  if (info->si_code != SI_QUEUE || info->si_uid != MARK || info->si_pid != meeting.pid)
+    pass_on(number, info, context);
+  else if (__atomic_load_n(&meeting.halt, __ATOMIC_ACQUIRE) == epoch)
+    park(&meeting.threads[(uint32_t)value], epoch, context);
+  errno = error;
+}
+
+/* ---- prepare ----------------------------------------------------------------------------------------- */
+
+static bool is_installed(const struct kernel_action *action) { return action->handler == on_signal; }
+
+/* Stays installed: a signal that reaches its thread late must find a handler. */
+static bool install_handler(void) {
+  struct kernel_action mine = {.handler = on_signal, .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | RESTORER,
+                               .restorer = hr_restore_context, .mask = ~0ull}, now;
+
+  if (syscall(SYS_rt_sigaction, PARK_SIGNAL, NULL, &now, sizeof now.mask))
+    return false;
+  if (is_installed(&now))
+    return true;
+  meeting.former = now;
+  return !syscall(SYS_rt_sigaction, PARK_SIGNAL, &mine, NULL, sizeof mine.mask);
+}
+
+static bool make_table(unsigned wanted) {
+  unsigned capacity = meeting.capacity ? meeting.capacity : SPARE_THREADS;
+  void *at;
+
+  while (capacity < wanted + SPARE_THREADS)
+    capacity *= 2;
+  if (capacity == meeting.capacity)
+    return true;
+  at = mmap(NULL, capacity * sizeof *meeting.threads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED)
+    return false;
+  meeting.threads = at;
+  meeting.capacity = capacity;
+  return true;
+}
+
+struct entry { /* struct linux_dirent64 */
+  uint64_t inode;
+  int64_t offset;
+  uint16_t length;
+  uint8_t type;
+  char name[];
+};
+
+typedef bool thread_visit(pid_t tid, void *context); /* false: enough */
+
+/* Visits every thread but the calling one. False if the list could not be read, or is not about this process.
+ * Context: also while threads are halted. */
+static bool each_thread(thread_visit *visit, void *context) {
+  bool self_seen = false, goes_on = true;
+  long n, at;
+
+  if (lseek(meeting.listing, 0, SEEK_SET))
+    return false;
+  while ((n = syscall(SYS_getdents64, meeting.listing, meeting.buffer, sizeof meeting.buffer)) > 0)
+    for (at = 0; at < n;) {
+      const struct entry *entry = (const struct entry *)(meeting.buffer + at);
+      const char *digit = entry->name;
+      pid_t tid = 0;
+
+      at += entry->length;
+      while (*digit >= '0' && *digit <= '9')
+        tid = 10 * tid + (*digit++ - '0');
+      if (*digit || !tid)
+        continue;
+      if (tid == meeting.self)
+        self_seen = true;
+      else if (goes_on)
+        goes_on = visit(tid, context);
+    }
+  return n == 0 && self_seen;
+}
+
+static bool count_thread(pid_t tid, void *context) {
+  (void)tid;
+  ++*(unsigned *)context;
+  return true;
+}
+
+/* Readies what a halt needs; may allocate and fail. Threads run on. */
+bool hr_threads_prepare(struct hr_error *error) {
+  unsigned n = 0;
+
+  meeting.pid = getpid();
+  meeting.self = (pid_t)syscall(SYS_gettid);
+  meeting.listing = hr_fault(HR_STEP_THREADS) ? -1 : open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (meeting.listing < 0 || !each_thread(count_thread, &n)) {
+    hr_threads_finish();
+    return hr_refuse(error, HR_UNSUPPORTED, "the threads can't be listed: /proc/self/task is not this process's; ask for "
+                                            "--when now, with which no thread is stopped");
+  }
+  if (!make_table(n) || !install_handler()) {
+    hr_threads_finish();
+    return hr_refuse(error, HR_NO_MEMORY, "no memory to stop %u threads", n);
+  }
+  return true;
+}
+
+void hr_threads_finish(void) {
+  if (meeting.listing >= 0)
+    close(meeting.listing);
+  meeting.listing = -1;
+}
+
+bool hr_threads_each(bool (*visit)(pid_t tid, void *context), void *context) { return each_thread(visit, context); }
+
+/* ---- what a thread is doing, from /proc ---------------------------------------------------------------- */
+
+static long read_file(const char *path, char *to, size_t size) {
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  long n = file < 0 ? -1 : read(file, to, size - 1);
+
+  if (file >= 0)
+    close(file);
+  to[n > 0 ? n : 0] = 0;
+  return n;
+}
+
+static void append(char *to, const char *text) { strcpy(to + strlen(to), text); }
+
+/* /proc/self/task/TID/NAME. No stdio: also while threads are halted. */
+static long read_task_file(pid_t tid, const char *name, char *to, size_t size) {
+  char path[64] = "/proc/self/task/", digits[16];
+  int i = sizeof digits - 1;
+
+  digits[i] = 0;
+  do {
+    digits[--i] = (char)('0' + tid % 10);
+    tid /= 10;
+  } while (tid);
+  append(path, digits + i);
+  append(path, "/");
+  append(path, name);
+  return read_file(path, to, size);
+}
+
+/* State letter and flags (proc(5): fields 3 and 9 of stat); the command in field 2 may hold anything but ends at the last ')'. */
+static char stat_of(pid_t tid, unsigned long *flags) {
+  char text[512];
+  const char *at;
+  int field;
+
+  if (read_task_file(tid, "stat", text, sizeof text) <= 0 || !(at = strrchr(text, ')')) || !at[1])
+    return 0;
+  at += 2;
+  *flags = 0;
+  for (field = 3; field < 9 && *at; at++)
+    field += *at == ' ';
+  while (*at >= '0' && *at <= '9')
+    *flags = 10 * *flags + (unsigned long)(*at++ - '0');
+  return text[strrchr(text, ')') - text + 2];
+}
+
+/* Threads that are over, and the kernel's own, run no code of the program. */
+bool hr_thread_runs_no_code(pid_t tid) {
+  unsigned long flags;
+  char state = stat_of(tid, &flags);
+
+  return state == 'Z' || state == 'X' || state == 'x' || (state && flags & KERNEL_WORKER);
+}
+
+void hr_thread_name(pid_t tid, char *name, size_t size) {
+  long n = read_task_file(tid, "comm", name, size);
+
+  if (n > 0 && name[n - 1] == '\n')
+    name[n - 1] = 0;
+  if (n <= 0)
+    strcpy(name, "?");
+}
+
+/* Why a thread can't be stopped, in words. */
+void hr_thread_describe(pid_t tid, char *words, size_t size) {
+  char text[2048], wchan[64], call[32];
+  const char *blocked;
+  unsigned long flags;
+  char state = stat_of(tid, &flags);
+
+  read_task_file(tid, "status", text, sizeof text);
+  blocked = strstr(text, "SigBlk:\t");
+  read_task_file(tid, "wchan", wchan, sizeof wchan);
+  read_task_file(tid, "syscall", call, sizeof call);
+  call[strcspn(call, " \n")] = 0;
+  if (blocked && strtoull(blocked + 8, NULL, 16) >> (PARK_SIGNAL - 1) & 1 && state != 'D')
+    snprintf(words, size, "it blocks every signal (state %c, system call %s)", state, call);
+  else if (state == 'D')
+    snprintf(words, size, "it waits in the kernel and can't be interrupted (state D, system call %s, %s)", call, wchan);
+  else if (state == 't' || state == 'T')
+    snprintf(words, size, "it is stopped by a debugger or a signal");
+  else
+    snprintf(words, size, "it did not react (state %c, system call %s, %s)", state ? state : '?', call, wchan);
+}
+
+/* ---- halt ------------------------------------------------------------------------------------------------ */
+
+static enum thread_state present(const struct hr_thread *thread) {
+  uint64_t state = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE);
+
+  return state >> 8 == meeting.epoch ? (enum thread_state)(state & 255) : FREE;
+}
+
+/* Handlers of the rendezvous before may still be on their way out of the table. */
+static bool all_left(uint64_t until) {
+  unsigned i;
+
+  for (i = 0; i < meeting.n; i++) {
+    enum thread_state state;
+
+    while ((state = present(&meeting.threads[i])) == ARRIVING || state == PARKED) {
+      if (hr_now_ns() > until)
+        return false;
+      sched_yield();
+    }
+  }
+  return true;
+}
+
+struct calling { /* one pass over the list of threads */
+  bool new_ones, full;
+};
+
+static struct hr_thread *find_thread(pid_t tid) {
+  unsigned i;
+
+  for (i = 0; i < meeting.n; i++)
+    if (meeting.threads[i].tid == tid)
+      return &meeting.threads[i];
+  return NULL;
+}
+
+static bool send(pid_t tid, unsigned index) {
+  siginfo_t info;
+
+  memset(&info, 0, sizeof info);
+  info.si_signo = PARK_SIGNAL;
+  info.si_code = SI_QUEUE;
+  info.si_pid = meeting.pid;
+  info.si_uid = MARK;
+  info.si_value.sival_ptr = (void *)(uintptr_t)((uint64_t)meeting.epoch << 32 | index);
+  return !syscall(SYS_rt_tgsigqueueinfo, meeting.pid, tid, PARK_SIGNAL, &info);
+}
+
+/* The list comes in ascending order mostly, so the next known thread is tried first. */
+static bool call_thread(pid_t tid, void *context) {
+  struct calling *calling = context;
+  struct hr_thread *thread = find_thread(tid);
+
+  if (thread && present(thread) != FREE)
+    return true;
+  if (!thread && meeting.n == meeting.capacity) {
+    calling->full = true;
+    return false;
+  }
+  if (!thread)
+    thread = &meeting.threads[meeting.n++];
+  calling->new_ones = true;
+  thread->tid = tid;
+  thread->context = NULL;
+  __atomic_store_n(&thread->state, state_of(SENT), __ATOMIC_RELEASE);
+  __atomic_add_fetch(&meeting.expected, 1, __ATOMIC_SEQ_CST);
+  if (!send(tid, (unsigned)(thread - meeting.threads))) { /* ended; if it is listed again, it is called again */
+    __atomic_store_n(&thread->state, state_of(FREE), __ATOMIC_RELEASE);
+    __atomic_sub_fetch(&meeting.expected, 1, __ATOMIC_SEQ_CST);
+  }
+  return true;
+}
+
+/* Takes threads out of the count that will never arrive. Returns one that still may, or null. */
+static struct hr_thread *look_at_missing(void) {
+  struct hr_thread *missing = NULL;
+  unsigned i;
+
+  for (i = 0; i < meeting.n; i++) {
+    struct hr_thread *thread = &meeting.threads[i];
+    uint64_t sent = state_of(SENT);
+    bool over, ended;
+
+    if (present(thread) != SENT)
+      continue;
+    ended = syscall(SYS_tgkill, meeting.pid, thread->tid, 0) && errno == ESRCH;
+    over = ended || hr_thread_runs_no_code(thread->tid);
+    if (!over)
+      missing = thread;
+    else if (__atomic_compare_exchange_n(&thread->state, &sent, state_of(ended ? FREE : GONE), false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+      __atomic_sub_fetch(&meeting.expected, 1, __ATOMIC_SEQ_CST);
+  }
+  return missing;
+}
+
+static bool all_arrived(uint64_t until, struct hr_blocker *blocker) {
+  struct timespec slice = {.tv_nsec = LOOK_NS};
+  struct hr_thread *missing;
+  uint32_t n;
+
+  while ((n = __atomic_load_n(&meeting.arrived, __ATOMIC_SEQ_CST)) <
+         __atomic_load_n(&meeting.expected, __ATOMIC_SEQ_CST)) {
+    if (!wait_while(&meeting.arrived, n, &slice) || errno != ETIMEDOUT)
+      continue;
+    missing = look_at_missing();
+    if (missing && hr_now_ns() > until) {
+      *blocker = (struct hr_blocker){.obstacle = HR_OBSTACLE_DEAF, .tid = missing->tid};
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Whoever has not arrived yet passes through when the signal reaches it. */
+static void withdraw(void) {
+  unsigned i;
+
+  for (i = 0; i < meeting.n; i++) {
+    uint64_t sent = state_of(SENT);
+
+    __atomic_compare_exchange_n(&meeting.threads[i].state, &sent, state_of(FREE), false, __ATOMIC_ACQ_REL,
+                                __ATOMIC_RELAXED);
+  }
+}
+
+/* Halts every thread but the calling one, also those born meanwhile. False: not all came within `budget_ns`, and none is
+ * halted any more. Context: prepared. Allocates nothing, takes no lock. */
+bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
+  uint64_t until = hr_now_ns() + budget_ns;
+  struct calling calling;
+
+  *blocker = (struct hr_blocker){.obstacle = HR_OBSTACLE_DEAF};
+  if (!all_left(until))
+    return false;
+  meeting.epoch++;
+  meeting.epoch += !meeting.epoch;
+  meeting.n = 0;
+  __atomic_store_n(&meeting.arrived, 0, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&meeting.expected, 0, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&meeting.halt, meeting.epoch, __ATOMIC_SEQ_CST);
+  do { /* with all that are known at a halt, a list without new names is complete */
+    calling = (struct calling){false, false};
+    if (!each_thread(call_thread, &calling) || calling.full || !all_arrived(until, blocker)) {
+      hr_threads_release();
+      return false;
+    }
+  } while (calling.new_ones);
+  meeting.stopped = meeting.arrived;
+  blocker->obstacle = HR_OBSTACLE_NONE;
+  return true;
+}
+
+/* Lets all go on. */
+void hr_threads_release(void) {
+  __atomic_store_n(&meeting.halt, 0, __ATOMIC_SEQ_CST);
+  wake(&meeting.halt, INT32_MAX);
+  withdraw();
+}
+
+unsigned hr_threads_stopped(void) { return meeting.stopped; }
+
+/* Visits the halted threads. */
+bool hr_threads_visit(bool (*visit)(const struct hr_thread *thread, void *context), void *context) {
+  unsigned i;
+
+  for (i = 0; i < meeting.n; i++)
+    if (present(&meeting.threads[i]) == PARKED && !visit(&meeting.threads[i], context))
+      return false;
+  return true;
+}
