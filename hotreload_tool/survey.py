@@ -86,7 +86,7 @@ class Survey:
         """What `rela`, which applies to `section`, refers to. Offsets of code are exact; those of data keep the
         distance to the end of the instruction (they are only compared, and kept when a symbol takes over)."""
         symbol = self.elf.symbols[rela.symbol]
-        if not symbol.defined:
+        if not symbol.defined or symbol.type == elf.STT_GNU_IFUNC:     # an IFUNC lies at its resolver, and is another function
             return Target(None, rela.addend, symbol)
         home = self.elf.sections[symbol.shndx]
         bias = self.arch.PC_BIAS if rela.type in self.arch.PC_RELATIVE | self.arch.GOT else 0
