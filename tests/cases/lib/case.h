@@ -9,7 +9,14 @@
 #define LENGTH(a) ((int)(sizeof(a) / sizeof *(a)))
 
 #ifdef __cplusplus
-extern "C" void answer(const char *line);
-#else
+extern "C" {
+#endif
+
 void answer(const char *line);
+
+/* Ends the answer and waits, with all the frames there are, until the program is asked again; returns that line. */
+const char *wait_here(void);
+
+#ifdef __cplusplus
+}
 #endif

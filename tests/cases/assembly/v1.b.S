@@ -1,0 +1,16 @@
+.text
+  .globl from_assembly
+  .type from_assembly, @function
+from_assembly:
+  leal (%rdi), %eax
+  addl $10, %eax
+  ret
+  .size from_assembly, .-from_assembly
+
+  .globl second_in_section
+  .type second_in_section, @function
+second_in_section:
+  leal (%rdi,%rdi), %eax
+  ret
+  .size second_in_section, .-second_in_section
+  .section .note.GNU-stack, "", @progbits

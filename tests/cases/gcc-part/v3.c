@@ -1,0 +1,30 @@
+#include "case.h"
+//# Patch: ok
+//# Expect: 4 9
+//# Reject: 0 9
+
+static int table[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+int slow(int n)
+{
+  if (n < 1)
+    return 1;
+  for (int i = 0; i < 100; i++) {
+    char text[32];
+
+    snprintf(text, sizeof text, "%d", n + table[i & 7]);
+    n += atoi(text);
+    n = n > 9 ? 9 : n;
+    table[i & 7] = (n + i) & 3;
+    printf("%s", text[0] == 'x' ? text : "");
+  }
+  return n;
+}
+NOINLINE int one(int n) { return slow(n); }
+NOINLINE int two(int n) { return slow(n - 10) + slow(n - 20); }
+NOINLINE int three(int n) { return slow(n - 3) + slow(n - 30); }
+
+void answer(const char *line)
+{
+  (void)line;
+  printf("%d %d\n", two(atoi("1")) + three(0), one(atoi("1")));
+}

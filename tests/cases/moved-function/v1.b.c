@@ -1,0 +1,3 @@
+#include "case.h"
+
+int other(int n) { return n; }

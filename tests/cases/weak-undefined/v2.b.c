@@ -1,0 +1,4 @@
+#include "case.h"
+
+int something;
+int extra(void) { return 6; }

@@ -1,0 +1,3 @@
+#include "case.h"
+
+int hook(void) { return 1; }
