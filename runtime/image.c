@@ -47,7 +47,6 @@ struct hr_image hr_self = {
   .abi = HR_ABI,
   .poll_mode = &hr_poll_linked,
   .arena = {(uintptr_t)arena, (uintptr_t)arena + HOTRELOAD_ARENA_SIZE},
-  .unwinder = {__register_frame, __deregister_frame},
   .waiting = own_pending,
   .hooks = __start_hotreload_hooks,
   .hooks_end = __stop_hotreload_hooks,
@@ -83,6 +82,8 @@ bool hr_image_prepare(void) {
   __asm__ volatile("" : : "r"(hr_image_note), "r"(hr_tls_reserve)); /* so that --gc-sections keeps them */
   if (!hr_arena_close(hr_self.arena))
     return false;
+  /* By code, which reads the GOT: for a pointer in data gold makes a PLT entry even of a symbol that nobody has. */
+  hr_self.unwinder = (struct hr_unwinder){__register_frame, __deregister_frame};
   __atomic_store_n(&hr_self.ready, 1, __ATOMIC_RELEASE);
   return true;
 }

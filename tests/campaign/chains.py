@@ -21,7 +21,7 @@ from edits import KINDS, Editor, Kind
 from machine import Machine
 from program import Program, generate
 
-from hotreload_tool import bundle, hotpatch, process
+from hotreload_tool import abi, bundle, hotpatch, process
 from hotreload_tool.baseline import Store
 from hotreload_tool.errors import HotreloadError, Refused
 from hotreload_tool.request import ImageRequest, LinkRequest, ObjectRequest
@@ -32,6 +32,7 @@ APPLIED, NOTHING, REFUSED = "applied", "nothing changed", "refused"
 WRONG, TOOL_ERROR, UNEXPECTED, NEEDLESS = "WRONG", "tool error", "refused without need", "applied without need"
 INVALID = "not valid"                        # the generator made something that does not compile
 BAD = (WRONG, TOOL_ERROR, UNEXPECTED, NEEDLESS)
+_UNSUPPORTED = "agent"                       # stands for the refusal code where the agent in the process refuses
 _APPLY_SECONDS = 30.0
 _COMMANDS = 10                               # to the process after each edit
 _UNDO = Kind("edit taken back", lambda e: True, frozenset({"static-local", "signature", "initialiser", "tls-new", "tls-changed",
@@ -192,7 +193,13 @@ class Chain:
         except Refused as e:
             return REFUSED, ",".join(sorted({r.code for r in e.refusals})) + " " + "; ".join(str(r) for r in e.refusals)[:600]
         if made is not None:
-            self._apply(self.session.process.pid, made)
+            try:
+                self._apply(self.session.process.pid, made)
+            except process.AgentError as e:
+                if e.code is not abi.Code["UNSUPPORTED"]:
+                    raise
+                self.store.withdraw(self.build_id, made)
+                return REFUSED, f"{_UNSUPPORTED} {e}"
             self.applied.append(program)
         self.session.adopt(program)
         return (NOTHING if made is None else APPLIED), ""
@@ -238,7 +245,7 @@ def run_chain(seed: int, chain: Toolchain, edits: int, runtime: Path, keep: Path
                 else:
                     history.append(new)
                 running.session.converse(rng)
-                yield Outcome(kind.name, _judge(kind, verdict, detail, new), detail, number, seed, chain)
+                yield Outcome(kind.name, _judge(kind, verdict, detail, new, chain), detail, number, seed, chain)
             kind_name = "late start"
             running.check_latecomer(rng)
         except BuildFailed as e:
@@ -264,8 +271,10 @@ def _edit(rng: random.Random, history: Sequence[Program], only: str | None) -> t
             return kind, new
 
 
-def _judge(kind: Kind, verdict: str, detail: str, new: Program) -> str:
-    if verdict == REFUSED and not set(detail.split(" ")[0].split(",")) <= kind.refusals:
+def _judge(kind: Kind, verdict: str, detail: str, new: Program, chain: Toolchain) -> str:
+    # gold puts constants between code, where they cannot be changed without making code writable.
+    allowed = kind.refusals | ({_UNSUPPORTED} if chain.linker == "gold" else set())
+    if verdict == REFUSED and not set(detail.split(" ")[0].split(",")) <= allowed:
         return UNEXPECTED
     lines = any(n.kind == "line" for f in new.functions.values() for n in f.body.walk())
     if verdict == APPLIED and kind.nothing and not lines:

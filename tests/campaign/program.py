@@ -387,6 +387,7 @@ class Generator:
             v.dynamic = Node("bin", "+", [Node("param", 0), const(self.number())])
         if v.array and rng.random() < 0.3:
             v.init = [0] * len(v.init)
+        v.init = [i & TYPES[v.ctype] for i in v.init]
         self.p.vars[v.id] = v
         return v
 
