@@ -209,12 +209,11 @@ def _types(obj: Elf) -> DebugTypes:
 
 
 def _type_of(part: Part, types: DebugTypes) -> str | None:
-    """The printed type of a variable. Which function a numbered static local belongs to is not in its symbol: only a
-    name that one function uses has an answer."""
-    if part.static_local is None:
-        return types.variables.get((part.symbols[0].name, None))
-    found = [t for (name, function), t in types.variables.items() if name == part.static_local and function]
-    return found[0] if len(found) == 1 else None
+    """The printed type of a variable. Public ones are found by name, local ones by their place: assemblers refer to those
+    by section, and a numbered static local's symbol does not tell its function."""
+    symbol = part.symbols[0]
+    by_name = None if part.static_local else types.variables.get((symbol.name, None))
+    return types.places.get((symbol.name, 0)) or types.places.get((part.section.name, part.start)) or by_name
 
 
 def _function_entry(part: Part, digester: Digester, types: DebugTypes, direct: dict[Part, list[str]]) -> FunctionEntry:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from dwarfwriter import Die, Writer, address
 from elfwriter import Group, Rel, Section, Symbol, relocatable
 from hotreload_tool import elf, unwind
 from hotreload_tool.errors import Refused
@@ -667,6 +668,37 @@ def test_a_table_of_labels_belongs_to_its_function() -> None:
     seen = instrumented(function("f", body), variable("labels.0", table, 16, binding="LOCAL"))
     assert seen.references(table.name) == [(0, 1, ".text.f", 0), (8, 1, ".text.f", 4)]
     assert seen.map.data == [] and seen.data(table.name) == bytes(16)
+
+
+# ---- types --------------------------------------------------------------------------------------
+
+
+def test_types_of_static_locals_are_found_by_place() -> None:
+    """Two functions with a static `n` each: `n.0` and `n.1` lie in .bss, and only debug information knows whose they are."""
+    w = Writer(forms={"low_pc": "addr"})
+    w.type_unit(7, Die("structure_type", name="foo", byte_size=4))
+    statics = [Die("variable", name="n", type=t, location=address(".bss", at)) for t, at in (("int", 0), ("char", 8))]
+    w.compile_unit(
+        Die("base_type", key="int", name="int"),
+        Die("base_type", key="char", name="char"),
+        Die("subprogram", statics[0], name="f", low_pc=0, type="int", prototyped=True),
+        Die("subprogram", statics[1], name="g", low_pc=0),
+        Die("variable", name="v", type=7, location=address("v")),
+        language=0x1D,
+    )  # fmt: skip
+    debug = w.sections()
+    dwarf = [Section(".debug_abbrev", debug.abbrev), Section(".debug_str", debug.str)]
+    for number, home in enumerate(debug.info):
+        wanted: Any = home.relocations
+        wide = [Rel(at, "32" if ".debug" in name else "64", name, addend) for at, (name, addend) in wanted.items()]
+        dwarf.append(Section(".debug_info", home.data, relocations=wide, key=f"info {number}"))
+    seen = instrumented(
+        function("f"), function("g"), Section(".bss", size=16, type="NOBITS", flags="AW", align=8),
+        Symbol("n.0", ".bss", value=8, size=1, type="OBJECT"), Symbol("n.1", ".bss", size=4, type="OBJECT"),
+        variable("v", Section(".data.v", bytes(4), flags="AW")), *dwarf)  # fmt: skip
+    assert {d.symbol: d.type for d in seen.map.data} == {"n.0": "char", "n.1": "int", "v": "struct foo"}
+    assert {f.symbol: f.signature for f in seen.map.functions} == {"f": "int (void)", "g": "void ()"}
+    assert seen.map.typed and list(seen.map.types.values()) == ["struct foo"]
 
 
 # ---- symbols of other kinds ---------------------------------------------------------------------
