@@ -59,6 +59,8 @@ def _reserve_used(name: str, before: list[str], after: list[str]) -> Compatible 
 def _narrow(declaration: str) -> bool:
     """Whether an object of this type surely wants no more than 8 bytes of alignment, which is what a reserve has."""
     words = declaration.partition("[")[0].split()[:-1]
+    if " vector[" in declaration:
+        return False
     return "*" in declaration or words[:1] == ["enum"] or words != ["long", "double"] and _NARROW.issuperset(words)
 
 

@@ -28,13 +28,17 @@ IN_C = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <hotreload.h>
 #include "shape.h"
+
+struct config { int level; HOTRELOAD_RESERVE(32); };
 
 static int calls;
 static __thread int mine = 30;
 static const int primes[] = {2, 3, 5, 7};
 static const char *const words[] = {"zero", "one", "two"};
 static struct shape box = {3, 4};
+static struct config config;
 static int tuned = 10;
 int unused = 1;
 /* more data here */
@@ -54,7 +58,7 @@ static void describe(int n, char *out, size_t size)
   snprintf(out, size, "call %d gives %d, %d, counted %d, %s", calls, value, inlined(n), counted, words[primes[n] & 1]);
 }
 
-static int area(void) { return box.width * box.height + tuned + mine; }
+static int area(void) { return box.width * box.height + tuned + mine + config.level; }
 
 static void (*volatile chosen)(int, char *, size_t) = describe;
 static int (*volatile measured)(void) = area;
@@ -67,6 +71,7 @@ int main(int argc, char **argv)
   tuned += argc - 1; /* so that the compiler can't take these for constants */
   mine += argc - 1;
   box.height += argc - 1;
+  config.level += argc - 1;
   while (fgets(line, sizeof line, stdin)) {
     chosen(atoi(line), out, sizeof out);
     printf("%s; area %d\n", out, measured());
@@ -191,6 +196,8 @@ TAKEN: dict[str, tuple[list[tuple[str, str]], str]] = {
                      "call 2 gives 2, 8, counted 10, one; area 52"),
     "new-type": ([(CODE, "struct pair { int a, b; };\nstatic struct pair pair = {5, 6};"),
                   ("inlined(n),", "pair.a++ + pair.b,")], "call 2 gives 2, 11, counted 10, one; area 52"),
+    "reserve": ([("HOTRELOAD_RESERVE(32);", "long bonus; short more[2]; HOTRELOAD_RESERVE(16);"),
+                 ("inlined(n),", "(int)(++config.bonus + 60),")], "call 2 gives 2, 61, counted 10, one; area 52"),
     "thread-local-used-anew": ([("inlined(n),", "mine++,")], "call 2 gives 2, 30, counted 10, one; area 53"),
     "library-call": ([("inlined(n),", "(int)strtol(\"77\", NULL, 10),")],
                      "call 2 gives 2, 77, counted 10, one; area 52"),
@@ -238,6 +245,8 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
     "changed-type": ([("static int tuned = 10;", "static float tuned = 10;")], "its type changed from int to float"),
     "signature": ([("int helper(int n) { return n + 1; }", "int helper(long n) { return n >> 1; }")],
                   "its signature changed"),
+    "reserve-exceeded": ([("HOTRELOAD_RESERVE(32);", "long bonus; HOTRELOAD_RESERVE(32);")],
+                         "the layout of type struct config changed (was struct 40 align 8, is struct 48 align 8; had `"),
     "new-thread-local": ([(DATA, "static __thread int yours;"), ("inlined(n),", "++yours,")], "a new thread-local"),
     "changed-thread-local": ([("int mine = 30;", "int mine = 31;"), NEW_TEXT], "a thread-local changed"),
     "constructor": ([(CODE, "__attribute__((constructor)) static void early(void) { calls = 9; }")],
@@ -347,6 +356,8 @@ def test_an_edit_taken_back(project: Workspace) -> None:
 
 
 DOG = "struct Dog : Animal {"
+SILENCE = '  virtual std::string sound(int) const { return "silence"; }'
+LEGS_OF_DOG = ("calls++;", "calls += 1 + static_cast<const Dog &>(animal).legs();")
 
 # kind -> edits, answer to "2" after one call, answer to "-1" after that
 TAKEN_CC: dict[str, tuple[list[tuple[str, str]], str, str]] = {
@@ -360,6 +371,15 @@ TAKEN_CC: dict[str, tuple[list[tuple[str, str]], str, str]] = {
                   "ww 2 twice 4 call 2", "error below zero call 3"),
     "exception-type": ([('throw std::out_of_range("negative");', 'throw std::invalid_argument("not natural");')],
                        "ww 2 twice 4 call 2", "error not natural call 3"),
+    "new-method": ([(DOG, DOG + "\n  int legs() const { return 4; }"), LEGS_OF_DOG],
+                   "ww 2 twice 4 call 6", "error negative call 11"),
+    "new-virtual-function": ([(DOG, DOG + "\n  virtual int legs() const { return 4; }"), LEGS_OF_DOG],
+                             "ww 2 twice 4 call 6", "error negative call 11"),
+    "new-virtual-function-of-a-base": ([(SILENCE, SILENCE + "\n  virtual int legs() const { return 2; }"),
+                                        (DOG, DOG + "\n  int legs() const override { return 4; }"), LEGS_OF_DOG],
+                                       "ww 2 twice 4 call 6", "error negative call 11"),
+    "override-removed": ([("  std::string sound(int n) const override { return std::string(n, 'w'); }\n", "")],
+                         "silence 2 twice 4 call 2", "error negative call 3"),
     "new-container": ([('"negative"', 'std::map<int, std::string>{{n, "minus"}}.at(n)')],
                       "ww 2 twice 4 call 2", "error minus call 3"),
 }
@@ -378,10 +398,15 @@ def test_taken_in_cc(project: Workspace, kind: str) -> None:
 
 
 REFUSED_CC: dict[str, tuple[list[tuple[str, str]], str]] = {
-    "new-virtual-function": ([(DOG, DOG + "\n  virtual int legs() const { return 4; }"),
-                              ("calls++;", "calls += static_cast<const Dog &>(animal).legs();")],
-                             "vtable for Dog: its size changed"),
-    "new-member": ([(DOG, DOG + "\n  int legs = 4;")], "the layout of type struct Dog changed"),
+    "virtual-function-in-between": ([(SILENCE, "  virtual int legs() const { return 2; }\n" + SILENCE),
+                                     ("calls++;", "calls += animal.legs();")],
+                                    "the virtual functions of struct Animal changed: place 2 of its table was"),
+    "virtual-function-renamed": ([(SILENCE, SILENCE.replace("sound", "noise")),
+                                  ("sound(int n) const override", "noise(int n) const override"),
+                                  ("animal.sound(n)", "animal.noise(n)")],
+                                 "the virtual functions of struct Animal changed: place 2 of its table was"),
+    "new-member": ([(DOG, DOG + "\n  int legs = 4;")], "the layout of type struct Dog changed "
+                   "(was struct 8 bytes, is struct 16 bytes; new: `int legs` at 8), used by src/b.o"),
     "dynamic-initialiser": ([("// more code here", "static std::vector<int> many(std::getenv(\"HOME\") ? 3 : 4);"),
                              ("calls++;", "calls += many.size();")],
                             "code that runs before main to initialise variables is new"),

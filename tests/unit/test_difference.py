@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mapmaker import fn, objmap, static, var
 
-from hotreload_tool.difference import compare, compare_objects, correlate, summary, without_clone_suffix
+from hotreload_tool.difference import (
+    compare,
+    compare_objects,
+    correlate,
+    mentions,
+    summary,
+    virtual_changes,
+    without_clone_suffix,
+    worth_telling,
+)
 from hotreload_tool.objectmap import DataEntry, FunctionEntry, ObjectMap, SpecialEntry
 
 # ---- functions and data ------------------------------------------------------------------------------------------
@@ -105,7 +114,7 @@ def test_objects_of_different_paths_are_the_same_object():
 # ---- types -------------------------------------------------------------------------------------------------------
 
 
-def test_a_changed_layout_keeps_the_name_and_changes_the_signature():
+def test_a_changed_layout_keeps_the_name_and_changes_the_digest():
     old, new = objmap("a.o", types={"1" * 16: "S", "2" * 16: "T"}), objmap("a.o", types={"3" * 16: "S", "2" * 16: "T"})
     assert [(t.object, t.name) for t in compare(old, new).types] == [("a.o", "S")]
 
@@ -121,6 +130,33 @@ def test_a_type_that_moves_and_changes_is_found_and_two_of_one_name_are_not():
     moved = compare_objects([a, b], [objmap("a.o"), objmap("b.o", types={"2" * 16: "S"})])
     assert [(t.object, t.name) for t in moved.types] == [("b.o", "S")]
     assert compare_objects([a, b], [a, objmap("b.o", types={"2" * 16: "S"})]).types == []
+
+
+def test_a_layout_change_says_whether_old_objects_survive_it():
+    reserved = "struct 40 align 8\n0 int a\n8 unsigned char hotreload_reserve[32]"
+    used = "struct 40 align 8\n0 int a\n8 long int b\n16 unsigned char hotreload_reserve[24]"
+    old = objmap("a.o", types={"1" * 16: "S"}, layouts={"1" * 16: reserved})
+    for layout, survives in ((used, True), (used.replace("40", "48"), False)):
+        new = objmap("a.o", types={"2" * 16: "S"}, layouts={"2" * 16: layout})
+        (change,) = compare(old, new).types
+        assert (change.old_layout, change.new_layout) == (reserved, layout)
+        assert (change.compatible is not None) == survives
+    unknown = objmap("a.o", types={"2" * 16: "S"})
+    assert compare(old, unknown).types[0].compatible is None
+
+
+def test_virtual_functions_are_compared_with_the_class_wherever_it_was():
+    old = {"a.o": objmap("a.o", virtuals={"struct A": "2 f"}), "b.o": objmap("b.o")}
+    moved, same = ({"b.o": objmap("b.o", virtuals={"struct A": text})} for text in ("3 f", "2 f\n3 g"))
+    assert [(c.object, c.name) for c in virtual_changes(old, moved)] == [("b.o", "struct A")]
+    assert virtual_changes(old, same) == []
+    assert virtual_changes(old, {"c.o": objmap("c.o", virtuals={"struct B": "9 f"})}) == []
+
+
+def test_types_that_the_library_makes_of_others_need_no_mention():
+    changed = ["class std::vector<ns::Foo, std::allocator<ns::Foo> >", "struct ns::Foo", "struct std::pair<int, FooBar>"]
+    assert worth_telling(changed) == ["struct ns::Foo", "struct std::pair<int, FooBar>"]
+    assert mentions("struct foo *[3]", "struct foo") and not mentions("struct foo_bar", "struct foo")
 
 
 # ---- what `hotpatch diff` says -----------------------------------------------------------------------------------

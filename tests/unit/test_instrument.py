@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -565,6 +568,32 @@ def test_what_the_linker_lays_out_as_an_array_is_never_padded(section: Section) 
     seen = instrumented(variable("v", section, size, type="TLS" if tls else "OBJECT"))
     assert seen.section(section.name)["sh_size"] == size and seen.data(section.name) == (section.data or bytes(size))
     assert [d.extent for d in seen.map.data] == [size]
+
+
+CLASSES = """
+struct A { virtual ~A() {} virtual int f() { return 1; } };
+struct B { virtual ~B() {} virtual int g() { return 2; } };
+struct Derived : A { int f() override { return 3; } };
+struct Both : A, B { int g() override { return 4; } };
+struct Virtual : virtual A { int f() override { return 5; } };
+namespace { struct Hidden : A {}; }
+A *made[] = {new A, new Derived, new Both, new Virtual, new Hidden}; B *other = new B;
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("-fno-rtti",), ("-fno-pie",)], ids=" ".join)
+def test_tables_of_virtual_functions_that_cannot_grow_get_no_room(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    gcc = shutil.which("g++")
+    if gcc is None:
+        pytest.skip("needs g++")
+    (tmp_path / "x.cc").write_text(CLASSES)
+    options = ["-O1", "-ffunction-sections", "-fdata-sections", *flags]
+    subprocess.run([gcc, *options, "-c", "x.cc", "-o", "x.o"], cwd=tmp_path, check=True, timeout=300)
+    _, described = instrument((tmp_path / "x.o").read_bytes(), OBJECT)
+    tables = {d.symbol: d.extent > d.size for d in described.data if d.symbol.startswith("_ZTV")}
+    plain = "-fno-rtti" not in flags
+    assert tables == {"_ZTV1A": plain, "_ZTV1B": plain, "_ZTV7Derived": plain, "_ZTVN12_GLOBAL__N_16HiddenE": plain,
+                      "_ZTV4Both": False, "_ZTV7Virtual": False}
 
 
 def test_pointers_in_init_array_go_through_stubs() -> None:

@@ -450,6 +450,69 @@ def test_a_changed_layout_is_refused_by_name_with_its_users():
     assert refused(made) == [("type-layout", "a.o", "struct point")] and "used by a.o, b.o" in str(made.refusals[0])
 
 
+OLD_POINT = {"types": {"1" * 16: "struct point"}, "layouts": {"1" * 16: "struct 8\n0 int x\n4 int y"}}
+NEW_POINT = {"types": {"2" * 16: "struct point"}, "layouts": {"2" * 16: "struct 12\n0 int x\n4 int y\n8 int z"}}
+
+
+def test_a_changed_layout_is_explained_with_the_variables_that_hold_it():
+    held, other = var("p", type="struct point *[3]", size=24), var("q~a.o", type="struct pointer")
+    made = plan(objmap("a.o", held, other, **OLD_POINT), objmap("a.o", held, other, **NEW_POINT))
+    assert refused(made) == [("type-layout", "a.o", "struct point")]
+    reason = str(made.refusals[0])
+    assert "(was struct 8 bytes, is struct 12 bytes; new: `int z` at 8), used by a.o, held by p:" in reason
+
+
+def test_a_reserve_that_is_used_is_noted():
+    layouts = (
+        "struct 24 align 8\n0 int x\n8 unsigned char hotreload_reserve[16]",
+        "struct 24 align 8\n0 int x\n8 long int z\n16 unsigned char hotreload_reserve[8]",
+    )
+    old, new = (objmap("a.o", types={d * 16: "S"}, layouts={d * 16: t}) for d, t in zip("12", layouts))
+    made = plan(old, new)
+    assert made.refusals == [] and any("S takes from its reserve: `long int z` at 8" in n for n in made.notes)
+
+
+def test_virtual_functions_that_move_are_refused_once():
+    old = [objmap(o, virtuals={"struct A": "2 f\n3 g"}) for o in ("a.o", "b.o")]
+    made = plan(from_image(image(*old)), *(objmap(o, virtuals={"struct A": "2 e\n3 f\n4 g"}) for o in ("a.o", "b.o")))
+    assert refused(made) == [("virtual-functions", "a.o", "struct A")]
+
+
+def vtable(size: int, extent: int = 96, **fields: Any) -> Any:
+    return var("_ZTV1A", str(size), kind="relro", size=size, extent=extent, align=8, type=None, **fields)
+
+
+def test_a_table_of_virtual_functions_grows_into_its_padding():
+    old, new = objmap("a.o", vtable(32)), objmap("a.o", vtable(40))
+    made = plan(old, new)
+    updates = [(u.name, u.size, u.old_size, u.mode) for u in made.updates]
+    assert made.refusals == [] and updates == [("_ZTV1A", 40, 32, "constant")]
+
+
+VTABLES = {
+    "no room": (vtable(32, 40), vtable(48), {}, "room for 40 bytes"),
+    "several tables": (vtable(32, 32), vtable(40), {}, "several tables"),
+    "shrunk": (vtable(40), vtable(32), {}, "functions that left"),
+    "untyped": (vtable(32), vtable(40), {"typed": False}, "without type information"),
+}
+
+
+@pytest.mark.parametrize("case", VTABLES)
+def test_a_table_of_virtual_functions_that_cannot_grow(case: str) -> None:
+    old, new, fields, why = VTABLES[case]
+    made = plan(objmap("a.o", old, **fields), objmap("a.o", new, **fields))
+    assert refused(made) == [("vtable", "a.o", "_ZTV1A")] and why in str(made.refusals[0])
+
+
+@pytest.mark.parametrize(("name", "refuses"), [("_ZTV7Foreign", True), ("_ZTVSt9exception", False)])
+def test_a_table_of_an_uninstrumented_part_may_be_of_a_derived_class(name: str, refuses: bool) -> None:
+    foreign = ImageSymbol(name, 0x9000, 40, "OBJECT", "GLOBAL", "DEFAULT", ".data.rel.ro")
+    live = from_image(image(objmap("a.o", vtable(32)), extra=[foreign]))
+    made = plan(live, objmap("a.o", vtable(40)))
+    assert bool(made.refusals) == refuses
+    assert not refuses or "_ZTV7Foreign is not instrumented" in str(made.refusals[0])
+
+
 def test_types_that_only_appear_or_disappear_are_fine():
     assert plan(objmap("a.o", types={"1" * 16: "S"}), objmap("a.o", types={"2" * 16: "T"})).refusals == []
 
