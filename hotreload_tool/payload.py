@@ -141,6 +141,9 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
     for symbol in obj.symbols:
         if symbol.binding == elf.STB_LOCAL or symbol.type == elf.STT_TLS or symbol.name == "_GLOBAL_OFFSET_TABLE_":
             continue
+        if _is_interposable(symbol, request):
+            symbol.shndx, symbol.value, symbol.size = elf.SHN_UNDEF, 0, 0
+            continue
         address = _live_address(symbol, request)
         if address is not None:
             symbol.shndx, symbol.value, symbol.size = image.index, address, 0
@@ -149,11 +152,18 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
     return words
 
 
+def _is_interposable(symbol: Symbol, request: PayloadRequest) -> bool:
+    """Whether the symbol is imported, though the image has it: another image may interpose it, so the agent looks it up as
+    ld.so would."""
+    name = symbol.name
+    return name in request.exported and symbol.visibility == elf.STV_DEFAULT and (name in request.functions or name in request.data)
+
+
 def _live_address(symbol: Symbol, request: PayloadRequest) -> int | None:
     """Where the symbol lives in the process, None if this payload or a library brings it."""
     name = symbol.name
     if name in request.exported and symbol.visibility == elf.STV_DEFAULT:
-        return None                      # another image may interpose it: the agent looks it up as ld.so would
+        return None
     bound = request.functions.get(name)
     if bound is not None:
         return bound.entry
