@@ -37,7 +37,8 @@ _MAX_INFLATED = 1 << 30  # bytes of a compressed section
 
 # DW_AT_location of a variable with an address: a block of 9 bytes, DW_OP_addr and a field that a relocation fills; of a
 # thread-local one: 10 bytes, DW_OP_const8u, the field, DW_OP_form_tls_address or DW_OP_GNU_push_tls_address.
-_ADDRESS_BLOCK = re.compile(rb"\x09\x03\0{8}|\x0a\x0e\0{8}[\x9b\xe0]")
+# clang gives DW_OP_addrx an index into .debug_addr instead.
+_ADDRESS_BLOCK = re.compile(rb"\x09\x03\0{8}|\x0a\x0e\0{8}[\x9b\xe0]|\x02\xa1[\0-\x7f]|\x03\xa1[\x80-\xff][\0-\x7f]")
 _LIBRARY = re.compile(r"\w+ (?:std|__gnu_cxx|__cxxabiv1)::")
 _NO_VARIABLE = re.compile(r"^\.text|\.(str|cst)\d+(\.\d+)?$")   # sections of code and of literals
 
@@ -122,8 +123,8 @@ def debug_sections(sections: Sequence[Any], symbols: Sequence[Any]) -> DebugSect
             continue
         if s.name in (".debug_info", ".debug_types"):
             getattr(found, s.name[7:]).append(section(s))
-        elif s.name == ".debug_str_offsets":
-            found.str_offsets = section(s)
+        elif s.name in (".debug_str_offsets", ".debug_addr"):
+            setattr(found, s.name[7:], section(s))
         elif s.name in (".debug_abbrev", ".debug_str", ".debug_line_str"):
             setattr(found, s.name[7:], _inflated(s))
     return found
@@ -403,7 +404,7 @@ class _Scan:
         """Offsets, ascending, of fields that hold the address of what may be a variable."""
         unit, found = self.unit, []
         for match in _ADDRESS_BLOCK.finditer(unit.data, unit.first, unit.end):
-            target = unit.home.relocations.get(match.start() + 2)
+            target = _target(unit, match.start() + 1)
             if target and not _NO_VARIABLE.search(target[0]):
                 found.append(match.start() + 2)
         return found
@@ -414,19 +415,20 @@ class _Scan:
         if not _any_within(addresses, function.after, end):
             return
         name, _ = _resolved(printer, function.abbrev, function.attrs)
-        at, depth = function.after, 1
-        while depth and at < end:
+        at, own, outer = function.after, True, [True]      # `own`: not in another function; `outer`: that of the DIEs around
+        while outer and at < end:
             abbrev, attrs = unit.die(at)
             if abbrev is None:
-                depth, at = depth - 1, attrs
+                own, at = outer.pop(), attrs
                 continue
             at = after = unit.after(abbrev, attrs)
-            if abbrev.tag == dwarf.TAG_VARIABLE and _any_within(addresses, attrs, after):
-                _add_variable(printer, abbrev, attrs, name, found)
+            if own and abbrev.tag == dwarf.TAG_VARIABLE and _any_within(addresses, attrs, after):
+                _add_variable(printer, abbrev, attrs, name or "", found)     # clang may keep no name of one inlined everywhere
             if abbrev.children:
                 sibling = unit.sibling(abbrev, after)
                 if sibling is None or abbrev.tag not in _OPAQUE and _any_within(addresses, after, sibling):
-                    depth += 1
+                    outer.append(own)
+                    own = own and abbrev.tag not in _OPAQUE
                 else:
                     at = sibling
 
@@ -440,15 +442,23 @@ def _any_within(ascending: list[int], start: int, end: int) -> bool:
 
 
 def _address(unit: Unit, abbrev: Abbrev, at: int) -> int | None:
-    """The offset of the field with the variable's address or its offset in the thread's block; None where the location
-    is another thing: a register, a stack slot, a list. §2.6.1: one operation, and a second one for thread-locals."""
+    """The offset of the operation that gives the variable's address or its place in the thread's block; None where the
+    location is another thing: a register, a stack slot, a list. §2.6.1: one operation, and a second one for thread-locals."""
     found = unit.find(abbrev, at, dwarf.AT_LOCATION)
     if found is None or found.form not in (dwarf.FORM_EXPRLOC, 0x0A, 0x09):
         return None
     length, body = dwarf.uleb(unit.data, found.at)
     operation = unit.data[body] if length else 0
     rest = unit.data[body + 1 + _ADDRESSES.get(operation, 0):body + length]
-    return body + 1 if operation in _ADDRESSES and rest in (b"", *_THREAD_LOCAL) or operation in _INDEXED else None
+    return body if operation in _ADDRESSES and rest in (b"", *_THREAD_LOCAL) or operation in _INDEXED else None
+
+
+def _target(unit: Unit, operation: int) -> tuple[str, int] | None:
+    """What the operation of `_address` refers to, as a relocation has it."""
+    if unit.data[operation] in _INDEXED:
+        index, _ = dwarf.uleb(unit.data, operation + 1)
+        return unit.sections.addr.relocations.get(unit.addr_base + 8 * index)
+    return unit.home.relocations.get(operation + 1)
 
 
 _ADDRESSES = {dwarf.OP_ADDR: 8, 0x0E: 8, 0x0C: 4}        # operation -> bytes of its operand; DW_OP_const8u, const4u
@@ -471,15 +481,15 @@ def _resolved(printer: _Printer, abbrev: Abbrev, at: int) -> tuple[str | None, t
 
 
 def _add_variable(printer: _Printer, abbrev: Abbrev, at: int, function: str | None, found: DebugTypes) -> None:
-    place = _address(printer.unit, abbrev, at)
+    operation = _address(printer.unit, abbrev, at)
     name, (typed, typed_at) = _resolved(printer, abbrev, at)
-    if place is None or name is None:
+    if operation is None or name is None:
         return
     # The bound of an array may be in the definition alone, the type of others in the declaration alone.
     text = printer.variable(abbrev, at) if dwarf.AT_TYPE in abbrev.names else printer.variable(typed, typed_at)
     known = found.variables.get((name, function))
     found.variables[name, function] = text if known in (None, text) else f"{known} or {text}"
-    target = printer.unit.home.relocations.get(place)
+    target = _target(printer.unit, operation)
     if target:
         found.places[target] = text
 
@@ -690,9 +700,11 @@ class _Printer:
         return "*" if {dwarf.AT_COUNT, dwarf.AT_UPPER_BOUND} & abbrev.names else ""
 
     def _parameters(self, abbrev: Abbrev, at: int) -> str:
-        """"(int, ...)": the leading children of a function or function type."""
+        """"(int, ...)": the leading children of a function or function type; clang puts static locals before them."""
         shown: list[str] = []
         for _, child, attrs in self.unit.children(abbrev, at):
+            if child.tag == dwarf.TAG_VARIABLE and not shown:
+                continue
             if child.tag not in (dwarf.TAG_PARAMETER, dwarf.TAG_VARARGS):
                 break
             shown.append(_joined(self._type_of(child, attrs)) if child.tag == dwarf.TAG_PARAMETER else "...")

@@ -26,7 +26,8 @@ AT_LOW_PC, AT_LANGUAGE, AT_CONTAINING_TYPE, AT_CONST_VALUE, AT_PRODUCER, AT_PROT
     0x11, 0x13, 0x1D, 0x1C, 0x25, 0x27, 0x2F, 0x31)
 AT_ARTIFICIAL, AT_COUNT, AT_MEMBER_LOCATION, AT_DECLARATION, AT_SPECIFICATION = 0x34, 0x37, 0x38, 0x3C, 0x47
 AT_TYPE, AT_VIRTUALITY, AT_VTABLE_ELEMENT, AT_ALIGNMENT = 0x49, 0x4C, 0x4D, 0x88
-AT_RANGES, AT_SIGNATURE, AT_DATA_BIT_OFFSET, AT_LINKAGE_NAME, AT_STR_OFFSETS_BASE = 0x55, 0x69, 0x6B, 0x6E, 0x72
+AT_RANGES, AT_SIGNATURE, AT_DATA_BIT_OFFSET, AT_LINKAGE_NAME = 0x55, 0x69, 0x6B, 0x6E
+AT_STR_OFFSETS_BASE, AT_ADDR_BASE = 0x72, 0x73
 AT_GNU_VECTOR = 0x2107
 
 FORM_STRING, FORM_STRP, FORM_EXPRLOC, FORM_LINE_STRP = 0x08, 0x0E, 0x18, 0x1F
@@ -125,6 +126,7 @@ class DebugSections:
     str: bytes = b""
     line_str: bytes = b""
     str_offsets: DebugSection = field(default_factory=DebugSection)
+    addr: DebugSection = field(default_factory=DebugSection)
     info: list[DebugSection] = field(default_factory=list)
     types: list[DebugSection] = field(default_factory=list)
 
@@ -242,7 +244,7 @@ def sleb(data: bytes, at: int) -> tuple[int, int]:
 
 class Unit:
     """One unit of `.debug_info` or `.debug_types`. Offsets of DIEs are offsets in its section."""
-    __slots__ = ("abbrevs", "base", "data", "end", "first", "home", "root", "sections", "signature", "str_base",
+    __slots__ = ("abbrevs", "addr_base", "base", "data", "end", "first", "home", "root", "sections", "signature", "str_base",
                  "type_offset", "unit_type")
 
     def __init__(self, sections: DebugSections, home: DebugSection, base: int, types: bool,
@@ -273,9 +275,13 @@ class Unit:
         self.first = at
         self.abbrevs = self._abbrevs(home.offset(abbrevs_at), tables)
         self.root = self.entry(at)
-        # §7.26: without the attribute, the unit's entries follow a header of 8 bytes.
-        str_base = self.find(*self.root, AT_STR_OFFSETS_BASE)
-        self.str_base = home.offset(str_base.at) if str_base else 8
+        self.str_base = self._table_base(AT_STR_OFFSETS_BASE)
+        self.addr_base = self._table_base(AT_ADDR_BASE)
+
+    def _table_base(self, attr: int) -> int:
+        """Where the unit's entries begin. §7.26, §7.27: behind a header of 8 bytes, if the attribute does not tell."""
+        found = self.find(*self.root, attr)
+        return self.home.offset(found.at) if found else 8
 
     def _abbrevs(self, offset: int, tables: dict[int, dict[int, Abbrev]]) -> dict[int, Abbrev]:
         table = tables.get(offset)

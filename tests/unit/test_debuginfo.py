@@ -242,6 +242,27 @@ def test_static_locals_are_found_in_their_functions() -> None:
     assert found.places[".bss", 16] == "char *" and found.places[".data.n", 0] == "int"
 
 
+@pytest.mark.parametrize("sibling", [True, False])
+def test_addresses_by_index_and_static_locals_before_parameters(sibling: bool) -> None:
+    """As clang has them: DW_OP_addrx, no DW_AT_sibling, and what an inlined function holds stays that function's."""
+    inlined = Die("inlined_subroutine", Die("variable", name="theirs", type="int", location=b"\xa1\x01"), sibling=sibling)
+    body = [Die("variable", name="n", type="char", location=b"\xa1\x01"), parameter("int"), inlined,
+            Die("lexical_block", Die("variable", name="deep", type="int", location=b"\xa1\x02"), sibling=sibling),
+            Die("variable", name="part", type="int", location=b"\xa1\x02\x93\x02")]  # fmt: skip
+    w = Writer(forms={"low_pc": "addr"})
+    w.compile_unit(
+        *basics(), Die("variable", name="v", type="char *", location=b"\xa1\x00"),
+        function("f", *body, type="int", prototyped=True, sibling=sibling),
+        language=C11, addr_base=16)  # fmt: skip
+    sections = w.sections()
+    sections.addr = DebugSection(bytes(64), {16: ("v", 0), 24: (".bss", 4), 32: (".bss", 8)})
+    found = read(sections)
+    assert found.typed, found.reason
+    assert found.signatures == {"f": "int (int)"}
+    assert found.variables == {("v", None): "char *", ("n", "f"): "char", ("deep", "f"): "int"}
+    assert found.places == {("v", 0): "char *", (".bss", 4): "char", (".bss", 8): "int"}
+
+
 def test_two_static_locals_of_one_name() -> None:
     found = types_of(
         function("f", Die("lexical_block", variable("n", "int")), Die("lexical_block", variable("n", "char")))
@@ -578,7 +599,8 @@ int main() { return user(1, "x"); }
 
 TYPE_UNITS = "-fdebug-types-section"
 BUILDS = [
-    (source, f"-gdwarf-{version}", optimise)
+    (compiler, source, f"-gdwarf-{version}", optimise)
+    for compiler in ("gcc", "clang")
     for source in ("c", "cc")
     for version in (4, 5)
     for optimise in ("-O0", "-O2")
@@ -586,15 +608,15 @@ BUILDS = [
 
 
 @functools.cache
-def compiled(source: str, *flags: str, suffix: str = "c", folder: str = "a") -> bytes:
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        pytest.skip("needs gcc")
+def compiled(source: str, *flags: str, suffix: str = "c", folder: str = "a", compiler: str = "gcc") -> bytes:
+    found = shutil.which(compiler)
+    if found is None:
+        pytest.skip(f"needs {compiler}")
     with tempfile.TemporaryDirectory() as base:
         where = Path(base) / folder
         where.mkdir()
         (where / f"x.{suffix}").write_text(source)
-        subprocess.run([gcc, *flags, "-w", "-c", f"x.{suffix}", "-o", "x.o"], cwd=where, check=True, timeout=300)
+        subprocess.run([found, *flags, "-w", "-c", f"x.{suffix}", "-o", "x.o"], cwd=where, check=True, timeout=300)
         return (where / "x.o").read_bytes()
 
 
@@ -603,14 +625,14 @@ def types_in(blob: bytes) -> DebugTypes:
     return read_object(obj.sections, obj.symbols)
 
 
-def build(kind: str, *flags: str) -> bytes:
-    return compiled(C_SOURCE if kind == "c" else CC_SOURCE, TYPE_UNITS, *flags, suffix=kind)
+def build(kind: str, *flags: str, compiler: str = "gcc") -> bytes:
+    return compiled(C_SOURCE if kind == "c" else CC_SOURCE, TYPE_UNITS, *flags, suffix=kind, compiler=compiler)
 
 
 @pytest.fixture(params=BUILDS, ids=" ".join)
-def gcc_object(request: pytest.FixtureRequest) -> bytes:
-    kind, *flags = request.param
-    return build(kind, *flags)
+def built_object(request: pytest.FixtureRequest) -> bytes:
+    compiler, kind, *flags = request.param
+    return build(kind, *flags, compiler=compiler)
 
 
 class Oracle:
@@ -662,14 +684,15 @@ class Oracle:
         for die in self.dies:
             location = die.attributes.get("DW_AT_location")
             if die.tag == "DW_TAG_variable" and location is not None and location.form == "DW_FORM_exprloc":
-                if location.value[0] in (0x03, 0x0E):
+                # DW_OP_addr, DW_OP_const8u and DW_OP_addrx, unless DW_OP_piece follows: clang may keep parts of a struct.
+                if location.value[0] in (0x03, 0x0E, 0xA1) and 0x93 not in (location.value[2:3] + location.value[9:10]):
                     found.add((self.name(die), self.function(die)))
         return found
 
     def function(self, die: Any) -> str | None:
         while die is not None and die.tag != "DW_TAG_subprogram":
             die = die.get_parent()
-        return None if die is None else self.name(die)
+        return None if die is None else self.name(die) or ""
 
     def type_units(self) -> list[bytes]:
         """The type's own name, of every type unit."""
@@ -697,23 +720,24 @@ def merged(blob: bytes) -> bytes:
         return (Path(base) / "y.o").read_bytes()
 
 
-def test_gcc_units_are_those_that_pyelftools_sees(gcc_object: bytes) -> None:
-    joined = merged(gcc_object)
-    found, again, oracle = types_in(gcc_object), types_in(joined), Oracle(joined)
+def test_units_are_those_that_pyelftools_sees(built_object: bytes) -> None:
+    joined = merged(built_object)
+    found, again, oracle = types_in(built_object), types_in(joined), Oracle(joined)
     assert found.typed, found.reason
     assert again.units == found.units and again.signatures == found.signatures and again.variables == found.variables
     expected = [name.decode() for name in oracle.type_units()]
     printed = sorted(found.units.values())
     assert all(any(name in text for text in printed) for name in expected)
-    assert {name for name in expected if name} >= {re.sub(r".*[ :]", "", t) for t in printed if re.fullmatch(r"struct \w+", t)}
+    defined = {oracle.name(die) for die in oracle.dies if die.tag == "DW_TAG_structure_type"}     # of what is in no type unit
+    assert {*expected, *defined} >= {text.removeprefix("struct ") for text in printed if re.fullmatch(r"struct \w+", text)}
 
 
-def test_gcc_functions_and_variables_are_those_that_pyelftools_sees(gcc_object: bytes) -> None:
-    found, oracle = types_in(gcc_object), Oracle(merged(gcc_object))
+def test_functions_and_variables_are_those_that_pyelftools_sees(built_object: bytes) -> None:
+    found, oracle = types_in(built_object), Oracle(merged(built_object))
     functions = {name: count for name, count in oracle.functions().items() if not name.startswith("_Z")}
     assert {n: _count(s) for n, s in found.signatures.items()} == functions
     assert functions.keys() >= {"cfun", "main"} or functions.keys() >= {"f", "g", "m"}
-    names = {(name, function) for name, function in oracle.variables() if not _in_library(function)}
+    names = {(name, f) for name, f in oracle.variables() if not _in_library(f) and not (name or "").startswith("_ZSt")}
     assert {key for key in found.variables if not _in_library(key[1])} == names
 
 
@@ -725,6 +749,21 @@ def _count(signature: str) -> int:
 
 def _in_library(function: str | None) -> bool:
     return function is not None and "user" not in function and function not in ("f", "g", "inl", "m")
+
+
+@pytest.mark.parametrize("flags", [("-gdwarf-4", "-O0"), ("-gdwarf-5", "-O0"), ("-gdwarf-5", "-O0", "-fdata-sections")])
+def test_clang_types_as_printed(flags: tuple[str, ...]) -> None:
+    """clang puts static locals before parameters, addresses into .debug_addr, and tells no siblings."""
+    found = types_in(build("c", *flags, compiler="clang"))
+    assert found.typed, found.reason
+    assert found.signatures["f"] == "int (int, struct foo *)"
+    assert found.signatures["g"] == "void (void (*)(void), enum col, int, ...)"
+    assert found.variables["arr", None] == "struct foo [10]" and found.variables["pp", None] == "P{struct}"
+    assert found.variables["loc", "f"] == "P{struct}" and found.variables["tab", "f"] == "const char [3]"
+    assert found.variables["cnt", "inl"] == "int" and found.variables["q", "g"] == "long"
+    assert found.variables["tls", None] == "int" and found.variables["t", "g"] == "short"
+    places = {name: text for (name, _), text in found.places.items()}
+    assert places["pp"] == "P{struct}" and set(found.places.values()) == set(found.variables.values())
 
 
 @pytest.mark.parametrize(
