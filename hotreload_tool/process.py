@@ -32,8 +32,9 @@ _T = TypeVar("_T")
 class AgentError(HotreloadError):
     """An agent refused. `message` says what, `detail` what exactly and where; the process is unchanged."""
 
-    def __init__(self, code: abi.CodeBase, message: str, detail: str = "") -> None:
+    def __init__(self, code: abi.CodeBase, message: str, detail: str = "", document: Json | None = None) -> None:
         self.code: abi.CodeBase | None = code
+        self.document: Json = document or {}     # the agent's whole answer; {} if it gave none
         self.message = message
         self.detail = detail
         self.exit_code = code.entry.exit_code
@@ -127,8 +128,10 @@ class ApplyResult:
     dry_run: bool
     already: bool                  # all of it: nothing was to be done
     images: list[ImageResult]
+    attempts: int                  # to find all threads outside of what changes; 0: none was needed
     threads_stopped: int
-    pause_us: int
+    threads_interrupted: int       # of these: were in a system call
+    pause_us: int                  # from the first signal until all may run again
     commit_us: int
     frames_in_old_code: int | None     # None: stacks were not looked at
     document: Json = field(repr=False)     # the agent's whole answer
@@ -137,8 +140,8 @@ class ApplyResult:
     def from_json(cls, doc: Json, already: bool) -> ApplyResult:
         images = [ImageResult(i["build_id"], i["generation"], i["already"], i["functions_changed"], i["functions_live"],
                               i["updates_applied"], i["updates_kept"]) for i in doc["images"]]
-        return cls(doc["pid"], doc["dry_run"], already, images, doc["threads_stopped"], doc["pause_us"],
-                   doc["commit_us"], doc["frames_in_old_code"], doc)
+        return cls(doc["pid"], doc["dry_run"], already, images, doc.get("attempts", 0), doc["threads_stopped"],
+                   doc.get("threads_interrupted", 0), doc["pause_us"], doc["commit_us"], doc["frames_in_old_code"], doc)
 
 
 # ---- finding ---------------------------------------------------------------------------------------------------
@@ -263,9 +266,14 @@ def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.W
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(open(path, "rb")).fileno() for path in payloads]
         link = opened.enter_context(_agent(pid, timeout))
-        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, when=moment, timeout_ms=int(timeout * 1000))
+        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, when=moment, timeout_ms=_share(timeout))
         code, doc = _exchange(link, pid, request, files, deadline, timeout)
     return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
+
+
+def _share(timeout: float) -> int:
+    """Milliseconds the agent may try, so that its answer, which says who was in the way, still comes within `timeout` s."""
+    return max(1, int(1000 * (timeout - min(1.0, timeout / 5))))
 
 
 def _read(make: Callable[[Json], _T], pid: int, doc: Json) -> _T:
@@ -343,7 +351,7 @@ def _exchange(link: socket.socket, pid: int, request: bytes, files: list[int], d
         raise _garbled(pid, f"not JSON: {e}") from e
     code = _code(number)
     if code not in (abi.Code["OK"], abi.Code["ALREADY"]):
-        raise AgentError(code, str(doc.get("message", "")), str(doc.get("detail", "")))
+        raise AgentError(code, str(doc.get("message", "")), str(doc.get("detail", "")), doc)
     return code, doc
 
 

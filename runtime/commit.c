@@ -428,11 +428,14 @@ static uint64_t deadline_of(const struct hr_transaction *t) {
 static bool retry_until_deadline(struct attempt *a) {
   uint64_t deadline = deadline_of(a->t), first_seen = hr_now_ns(), now;
   struct hr_blocker known = {.obstacle = HR_OBSTACLE_NONE};
+  uint64_t budget = FIRST_BUDGET;
   int pause_ms = FIRST_PAUSE_MS;
 
-  for (a->budget_ns = FIRST_BUDGET;;) {
+  for (;;) {
     if (!prepare_attempt(a->t))
       return false;
+    now = hr_now_ns();
+    a->budget_ns = now + budget < deadline || budget == FIRST_BUDGET ? budget : FIRST_BUDGET;
     try_once(a);
     if (a->result == COMMITTED)
       return true;
@@ -447,8 +450,8 @@ static bool retry_until_deadline(struct attempt *a) {
     if (!pause_between(a->t, pause_ms))
       return false;
     pause_ms = pause_ms < LONGEST_PAUSE_MS ? 2 * pause_ms : pause_ms;
-    if (known.obstacle == HR_OBSTACLE_DEAF && a->budget_ns < LONGEST_BUDGET)
-      a->budget_ns *= 2;
+    if (known.obstacle == HR_OBSTACLE_DEAF && budget < LONGEST_BUDGET)
+      budget *= 2;
   }
 }
 

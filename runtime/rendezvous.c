@@ -275,19 +275,33 @@ void hr_thread_name(pid_t tid, char *name, size_t size) {
     strcpy(name, "?");
 }
 
-/* Why a thread can't be stopped, in words. */
-void hr_thread_describe(pid_t tid, char *words, size_t size) {
-  char text[2048], wchan[64], call[32];
+static bool blocks_signal(pid_t tid) {
+  char text[2048];
   const char *blocked;
-  unsigned long flags;
-  char state = stat_of(tid, &flags);
 
   read_task_file(tid, "status", text, sizeof text);
   blocked = strstr(text, "SigBlk:\t");
+  return blocked && strtoull(blocked + 8, NULL, 16) >> (PARK_SIGNAL - 1) & 1;
+}
+
+/* Whether there is no point in waiting for it while all others stand still. */
+static bool is_deaf(pid_t tid) {
+  unsigned long flags;
+  char state = stat_of(tid, &flags);
+
+  return state == 'D' || state == 't' || state == 'T' || blocks_signal(tid);
+}
+
+/* Why a thread can't be stopped, in words. */
+void hr_thread_describe(pid_t tid, char *words, size_t size) {
+  char wchan[64], call[32];
+  unsigned long flags;
+  char state = stat_of(tid, &flags);
+
   read_task_file(tid, "wchan", wchan, sizeof wchan);
   read_task_file(tid, "syscall", call, sizeof call);
   call[strcspn(call, " \n")] = 0;
-  if (blocked && strtoull(blocked + 8, NULL, 16) >> (PARK_SIGNAL - 1) & 1 && state != 'D')
+  if (state != 'D' && blocks_signal(tid))
     snprintf(words, size, "it blocks every signal (state %c, system call %s)", state, call);
   else if (state == 'D')
     snprintf(words, size, "it waits in the kernel and can't be interrupted (state D, system call %s, %s)", call, wchan);
@@ -371,12 +385,13 @@ static bool call_thread(pid_t tid, void *context) {
   return true;
 }
 
-/* Takes threads out of the count that will never arrive. Returns one that still may, or null. */
-static struct hr_thread *look_at_missing(void) {
+/* Takes threads out of the count that will never arrive. Returns one that still may, or null; *deaf: but not soon. */
+static struct hr_thread *look_at_missing(bool *deaf) {
   struct hr_thread *missing = NULL;
   unsigned i;
 
-  for (i = 0; i < meeting.n; i++) {
+  *deaf = false;
+  for (i = 0; i < meeting.n && !*deaf; i++) {
     struct hr_thread *thread = &meeting.threads[i];
     uint64_t sent = state_of(SENT);
     bool over, ended;
@@ -385,11 +400,13 @@ static struct hr_thread *look_at_missing(void) {
       continue;
     ended = syscall(SYS_tgkill, meeting.pid, thread->tid, 0) && errno == ESRCH;
     over = ended || hr_thread_runs_no_code(thread->tid);
-    if (!over)
+    if (!over) {
       missing = thread;
-    else if (__atomic_compare_exchange_n(&thread->state, &sent, state_of(ended ? FREE : GONE), false, __ATOMIC_ACQ_REL,
-                                         __ATOMIC_RELAXED))
+      *deaf = is_deaf(thread->tid);
+    } else if (__atomic_compare_exchange_n(&thread->state, &sent, state_of(ended ? FREE : GONE), false, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_RELAXED)) {
       __atomic_sub_fetch(&meeting.expected, 1, __ATOMIC_SEQ_CST);
+    }
   }
   return missing;
 }
@@ -398,13 +415,14 @@ static bool all_arrived(uint64_t until, struct hr_blocker *blocker) {
   struct timespec slice = {.tv_nsec = LOOK_NS};
   struct hr_thread *missing;
   uint32_t n;
+  bool deaf;
 
   while ((n = __atomic_load_n(&meeting.arrived, __ATOMIC_SEQ_CST)) <
          __atomic_load_n(&meeting.expected, __ATOMIC_SEQ_CST)) {
     if (!wait_while(&meeting.arrived, n, &slice) || errno != ETIMEDOUT)
       continue;
-    missing = look_at_missing();
-    if (missing && hr_now_ns() > until) {
+    missing = look_at_missing(&deaf);
+    if (missing && (deaf || hr_now_ns() > until)) {
       *blocker = (struct hr_blocker){.obstacle = HR_OBSTACLE_DEAF, .tid = missing->tid};
       return false;
     }
