@@ -271,6 +271,21 @@ def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.W
     return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
 
 
+def revert(pid: int, build_id: str, generation: int, dry_run: bool = False, when: abi.When | str = abi.When.QUIESCENT,
+           timeout: float = 10.0) -> ApplyResult:
+    """Bring one image of process `pid` back to an earlier `generation` (0: as built).
+
+    `functions_changed` of the result counts the slots that went back. Arguments and errors are those of `apply`.
+    """
+    moment = abi.When[when.upper()] if isinstance(when, str) else when
+    deadline = time.monotonic() + timeout
+    request = abi.pack_request(abi.Op.REVERT, dry_run=dry_run, when=moment, timeout_ms=_share(timeout), generation=generation,
+                               build_id=bytes.fromhex(build_id))
+    with _agent(pid, timeout) as link:
+        code, doc = _exchange(link, pid, request, [], deadline, timeout)
+    return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
+
+
 def _share(timeout: float) -> int:
     """Milliseconds the agent may try, so that its answer, which says who was in the way, still comes within `timeout` s."""
     return max(1, int(1000 * (timeout - min(1.0, timeout / 5))))

@@ -594,6 +594,20 @@ static void command(char *line) {
     printf("unknown %s\n", line);
 }
 
+#ifdef COOPERATES
+/* Sleeps for a command. Two are answered in here: a thread in a region cannot leave it while a patch waits. */
+static char *next_command(char *line, int size) {
+  char *got;
+
+  while ((got = fgets(line, size, stdin)) && (!strncmp(line, "pending-now", 11) || !strncmp(line, "end", 3)))
+    if (line[0] == 'p')
+      printf("pending %d\n", hotreload_pending());
+    else
+      end_threads();
+  return got;
+}
+#endif
+
 int main(void) {
   char line[256];
 
@@ -603,9 +617,17 @@ int main(void) {
   if (pipe(pipes))
     return 1;
   printf("ready\n");
-  while (fgets(line, sizeof line, stdin)) {
+  for (;;) {
+    char *got;
+
+#ifdef COOPERATES
+    HOTRELOAD_BLOCKING(got = next_command(line, sizeof line));
+#else
+    got = fgets(line, sizeof line, stdin);
+#endif
+    if (!got)
+      return 0;
     line[strcspn(line, "\n")] = 0;
     command(line);
   }
-  return 0;
 }
