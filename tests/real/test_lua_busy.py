@@ -10,7 +10,7 @@ from luadriver import Lua, start
 from livetools import Workspace
 
 CopyOfBuild = Callable[[str], Workspace]
-pytestmark = pytest.mark.xdist_group("lua")
+pytestmark = pytest.mark.xdist_group("lua-live")
 
 _ANSWER = r"^((?:ok|error)\t.*)\n"
 
@@ -101,6 +101,7 @@ def test_coroutines_that_were_suspended(copy_of_build: CopyOfBuild) -> None:
         lua.expect_state()
 
 
+@pytest.mark.timeout(1800)     # a hundred builds, when run in full
 def test_many_generations(copy_of_build: CopyOfBuild, full_size: bool) -> None:
     """Edit after edit on one process: the newest always shows, and a counter from the first goes on."""
     work = copy_of_build("lua")

@@ -15,7 +15,7 @@ from luadriver import Lua, make_edit, restore, start
 
 from livetools import Completed, LiveError, Workspace, clean_environment, edit, runtime_directory
 
-pytestmark = pytest.mark.xdist_group("lua")
+pytestmark = pytest.mark.xdist_group("lua-chain")
 
 _MIDDLE = len(CHAIN) // 2
 FIRST, SECOND = CHAIN[:_MIDDLE], CHAIN[_MIDDLE:]

@@ -15,7 +15,7 @@ from luadriver import Lua, make_edit, start
 from livetools import DAMAGED, DONE, NO_PROCESS, REFUSED, Completed, Program, Workspace, edit
 
 CopyOfBuild = Callable[[str], Workspace]
-pytestmark = pytest.mark.xdist_group("lua")
+pytestmark = pytest.mark.xdist_group("lua-live")
 
 BY_NAME = {change.name: change for change in CHAIN}
 UPPER, CONCAT = BY_NAME["upper"], BY_NAME["concat"]
