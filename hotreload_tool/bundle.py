@@ -119,7 +119,14 @@ def write(path: Path | str, bundle: Bundle) -> None:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Readers see the old file or the new one, also after a crash."""
+    """Readers see the old file or the new one, also after a crash. Raises OSError, with the file's name."""
+    try:
+        _write_atomically(path, data, mode)
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, str(path)) from e
+
+
+def _write_atomically(path: Path, data: bytes, mode: int) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
