@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from . import __version__, bundle, contents, elf, initialisers, instrument, libraries, oldcode, payload, process, report
+from . import __version__, blockers, bundle, contents, elf, initialisers, instrument, libraries, noise, oldcode, payload, process, report
 from .baseline import Store
 from .contents import Content
 from .difference import entries
@@ -56,7 +56,7 @@ def run(request: HotpatchRequest) -> int:
     attempts: dict[str, Attempt] = {}        # build-id -> what became of it
     results = [r for image in request.images for r in attempt_image(store, image, running, attempts)]
     for status in running.statuses:
-        results += patch_process(store, status, attempts)
+        results += patch_process(store, status, attempts, request.when)
     results += settle(store, running, attempts)
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
@@ -171,7 +171,8 @@ def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapp
     with store.locked(build_id):
         check_plain_objects(store.plain(build_id), image, maps)
         live = store.live_state(build_id)
-        plan = make_plan(live, _news(live, image, maps), init=image.init)
+        is_noise = noise.judge(store, live, {o.name: Path(o.path) for o in image.objects})
+        plan = make_plan(live, _news(live, image, maps), init=image.init, is_noise=is_noise)
         plan.check()
         if plan.empty:
             return None
@@ -315,7 +316,8 @@ def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], li
 # ---- processes ----------------------------------------------------------------------------------
 
 
-def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping[str, Attempt]) -> list[report.Result]:
+def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping[str, Attempt],
+                  when: str = "quiescent") -> list[report.Result]:
     """Bring all images of one process up to date, in one step each generation; none if one of them was refused."""
     images = [i for i in status.images if i.build_id in attempts]
     refused = [attempts[i.build_id].image.name for i in images if attempts[i.build_id].error is not None]
@@ -325,12 +327,13 @@ def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping
         said = f"pid {status.pid}: {others} not patched either, so that no edit is half there: {', '.join(refused)} was refused"
         return [report.Result({}, problems=[report.Line(said, "bold red")], exit_code=1)] if others else []
     try:
-        return bring_up_to_date(store, status, names)
+        return bring_up_to_date(store, status, names, when)
     except (HotreloadError, OSError) as e:
-        return [report.applied(", ".join(names.values()), [], [(status.pid, e)])]
+        return [report.applied(", ".join(names.values()), [], [(status.pid, blockers.explain(status.pid, e) if isinstance(e, HotreloadError) else e)])]
 
 
-def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str]) -> list[report.Result]:
+def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str],
+                     when: str = "quiescent") -> list[report.Result]:
     """Apply what the process lacks of the chains of its images (`names`: build-id -> program), oldest first.
 
     The generations that are next for each image go in one request: the process takes all of them or none."""
@@ -346,7 +349,7 @@ def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping
         patches = {b: patch for b, patch in step.items() if patch is not None}
         begun = time.monotonic()
         answer = process.apply(status.pid, [store.payload(patch[1]) for patch in patches.values()], dry_run=False,
-                               when="now", timeout=_APPLY_SECONDS)
+                               when=when, timeout=_APPLY_SECONDS)
         taken = time.monotonic() - begun
         results += [report.applied(names[b], [report.image_outcome(status.pid, patch[0], answer.document, taken)])
                     for b, patch in patches.items()]

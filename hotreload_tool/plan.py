@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from . import difference, layouts
@@ -121,6 +121,10 @@ class Update:
     type: str | None = None
 
 
+# (object, function as it lives, what a name of the new object is in the process) -> whether the change is noise (noise.py)
+IsNoise = Callable[[str, LiveFunction, Callable[[str], "Binding | None"]], bool]
+
+
 @dataclass(frozen=True)
 class Binding:
     """A name of the new objects that already lives in the process."""
@@ -163,14 +167,16 @@ class Plan:
 
 
 def make_plan(live: LiveState, news: Mapping[str, ObjectMap | None], *,
-              known_sections: Collection[str] = KNOWN_SECTIONS, init: str = "merge") -> Plan:
+              known_sections: Collection[str] = KNOWN_SECTIONS, init: str = "merge", is_noise: IsNoise | None = None) -> Plan:
     """The plan by which `live` becomes the program of the new maps.
 
     `news`: object -> its new map, for every object that was built anew (unchanged ones among them do no harm); None for
     one that is no longer part of the image. `known_sections` are those whose change needs nothing done. `init`, one of
-    settings.INITIALISERS: what a living variable does with a changed initialiser.
+    settings.INITIALISERS: what a living variable does with a changed initialiser. `is_noise` is asked of functions whose
+    content changed and size did not: those of which it says so stay as they are.
     """
     work = _Work(live, news, known_sections, init)
+    work.is_noise = is_noise
     work.correlate_static_locals()
     work.check_objects()
     work.check_types()
@@ -194,6 +200,8 @@ class _Work:
         self.live, self.known_sections, self.init = live, known_sections, init
         # An object that is as it was can't be part of a difference; its definitions still count in live.definitions.
         # One that left the image is an object without content from now on.
+        self.is_noise: IsNoise | None = None
+        self.noise: set[str] = set()                       # functions that differ only in what `is_noise` lets pass
         self.left = {obj for obj, new in news.items() if new is None}
         complete = {obj: _emptied(live.maps[obj]) if new is None else new for obj, new in news.items()
                     if new is not None or obj in live.maps}
@@ -379,10 +387,16 @@ class _Work:
             self.fresh.add(name)
         elif was.digest != entry.digest and was.signature and entry.signature and was.signature != entry.signature:
             self._replace(entry, was)
+        elif was.digest != entry.digest and self._differs_in_noise(obj, entry, was):
+            self.noise.add(name)
         elif was.digest != entry.digest:
             self._change(obj, entry, was, "content")
         elif name not in self.live.definitions:
             self._change(obj, entry, was, "names")      # it comes back: its variables may not be where its old code has them
+
+    def _differs_in_noise(self, obj: str, entry: FunctionEntry, was: LiveFunction) -> bool:
+        return self.is_noise is not None and was.size == entry.size and was.body is not None \
+            and self.is_noise(obj, was, self._binding)
 
     def _change(self, obj: str, entry: FunctionEntry, was: LiveFunction, why: str) -> None:
         if was.slot is None or was.body is None:
@@ -587,6 +601,10 @@ class _Work:
             notes.append(f"no longer in the source: {_listed([_plain(f.name) for f in plan.removed])}; "
                          "old callers and stored pointers go on using the old code")
         notes += self.statics.inherited.values()
+        noise = len(self.noise - self.changed.keys())
+        if noise:
+            notes.append(f"{noise} function{' differs' if noise == 1 else 's differ'} only in line numbers, and stay"
+                         f"{'s' if noise == 1 else ''} as {'it is' if noise == 1 else 'they are'}")
         idle = sorted(n for n in self.fresh - self.reached.keys() if n not in plan.bindings and self._is_new_name(n))
         if idle:
             notes.append(f"new, but nothing that runs refers to it yet: {_listed([_plain(n) for n in idle])}")

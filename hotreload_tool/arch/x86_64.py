@@ -144,3 +144,28 @@ def instructions(code: bytes) -> Iterable[tuple[int, int]]:
 def is_jump(code: bytes, field: int) -> bool:
     """Whether the 4-byte field at `field` is the displacement of a jump (not of a call)."""
     return code[field - 1:field] == b"\xe9" or (field >= 2 and code[field - 2] == 0x0f and code[field - 1] & 0xf0 == 0x80)
+
+
+# Registers that take the 2nd to 6th argument (psABI §3.2.3), the 1st too, and the stack pointer, through which others go.
+_ARGUMENTS = frozenset("edi esi edx ecx r8d r9d rdi rsi rdx rcx r8 r9".split())
+
+
+def argument(code: bytes) -> tuple[int, int, int] | None:
+    """(value, offset, width) of the immediate of one instruction that passes it to a call; None for any other."""
+    import capstone
+    from capstone import x86
+
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    engine.detail = True
+    found = next(engine.disasm(code, 0, 1), None)
+    if found is None or found.size != len(code) or not found.imm_size:
+        return None
+    target, immediate = found.operands[0], found.operands[-1]
+    if immediate.type != x86.X86_OP_IMM or found.id not in (x86.X86_INS_MOV, x86.X86_INS_PUSH):
+        return None
+    if found.id == x86.X86_INS_MOV:
+        by_register = target.type == x86.X86_OP_REG and found.reg_name(target.reg) in _ARGUMENTS
+        on_stack = target.type == x86.X86_OP_MEM and found.reg_name(target.mem.base) == "rsp" and not target.mem.index
+        if not by_register and not on_stack:
+            return None
+    return int(immediate.imm), found.imm_offset, found.imm_size
