@@ -14,7 +14,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from . import __version__, blockers, bundle, contents, elf, initialisers, instrument, libraries, noise, oldcode, payload, process, report
+from . import (
+    __version__,
+    blockers,
+    bundle,
+    contents,
+    elf,
+    initialisers,
+    instrument,
+    libraries,
+    noise,
+    oldcode,
+    payload,
+    process,
+    report,
+    vanished,
+)
 from .baseline import Store
 from .contents import Content
 from .difference import entries
@@ -176,8 +191,16 @@ def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapp
         plan.check()
         if plan.empty:
             return None
+        check_vanished(live, plan, image)
         made = make_bundle(live, plan, image, old_contents(store, live, plan), oldcode.parts(store, live, plan.changed))
         return store.append(build_id, made)
+
+
+def check_vanished(live: LiveState, plan: Plan, image: ImageRequest) -> None:
+    """Raises Refused for variables that the compiler took out of an object although the source still has them."""
+    reasons = vanished.check(live, plan, {o.name: Path(o.path) for o in image.objects})
+    if reasons:
+        raise Refused(reasons)
 
 
 def check_plain_objects(known: Mapping[str, str], image: ImageRequest, maps: Mapping[str, ObjectMap]) -> None:

@@ -156,7 +156,8 @@ def _is_interposable(symbol: Symbol, request: PayloadRequest) -> bool:
     """Whether the symbol is imported, though the image has it: another image may interpose it, so the agent looks it up as
     ld.so would."""
     name = symbol.name
-    return name in request.exported and symbol.visibility == elf.STV_DEFAULT and (name in request.functions or name in request.data)
+    lives = name in request.functions or name in request.data
+    return lives and name in request.exported and symbol.visibility == elf.STV_DEFAULT
 
 
 def _live_address(symbol: Symbol, request: PayloadRequest) -> int | None:

@@ -622,12 +622,18 @@ def _differences(was: LiveData, entry: DataEntry) -> dict[str, tuple[str, str]]:
     known_types = was.type is not None and entry.type is not None
     aspects = {
         "size": (was.size, entry.size),
-        "align": (was.align, entry.align),
+        "align": (was.align, entry.align) if _is_misplaced(was, entry) else ("", ""),
         "kind": (kind_class(was.kind), kind_class(entry.kind)),
         "type": (was.type, entry.type) if known_types else ("", ""),
         "content": (was.digest, entry.digest),
     }
     return {aspect: (str(old), str(new)) for aspect, (old, new) in aspects.items() if old != new}
+
+
+def _is_misplaced(was: LiveData, entry: DataEntry) -> bool:
+    """Whether code of the new definition may rely on an alignment that the address does not have. Compilers align the same
+    variable more or less as they see fit. Of thread-locals only the offset is known."""
+    return entry.align > was.align if kind_class(was.kind) == "thread-local" else was.address % max(entry.align, 1) != 0
 
 
 def _emptied(m: ObjectMap) -> ObjectMap:

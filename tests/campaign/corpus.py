@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import sources      # tests/real: how Debian's source packages are fetched without root and without touching its settings
+import sources  # tests/real: how Debian's source packages are fetched without root and without touching its settings
 
 _CSMITH_SECONDS = 30.0
 _CSMITH = ("--max-funcs", "6", "--max-block-depth", "3", "--max-expr-complexity", "6", "--max-block-size", "4",

@@ -14,6 +14,7 @@ from program import OPERATORS, TYPES, Function, Generator, Node, Program, Var, c
 # Refusals that any edit of a function may meet, since it may change what else the function holds.
 _STATICS = frozenset({"static-local"})
 _LAYOUT = frozenset({"data-size", "data-align", "data-type", "type-layout"})
+_VIRTUAL = frozenset({"virtual-functions", "vtable"})
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,8 @@ def linkage(e: Editor) -> bool:
     if not found:
         return False
     f = e.rng.choice(found)
-    users = {g.unit for g, _ in e.p.callers(f.id)} | {t.unit for t in e.p.tables.values() if t.kind == "functions" and f.id in t.items}
+    users = {g.unit for g, _ in e.p.callers(f.id)}
+    users |= {t.unit for t in e.p.tables.values() if t.kind == "functions" and f.id in t.items}
     everywhere = any(g.everywhere for g, _ in e.p.callers(f.id))
     if not f.static and (users - {f.unit} or everywhere or "weak" in f.attributes):
         return False
@@ -488,8 +490,8 @@ KINDS = (
     Kind("type changed", type_changed, _STATICS | _LAYOUT | {"tls-changed"}),
     Kind("member added", member_added, _STATICS | _LAYOUT),
     Kind("class member added", class_member_added, _STATICS | _LAYOUT, language="c++"),
-    Kind("override added", override_added, _STATICS | _LAYOUT, language="c++"),
-    Kind("virtual function added", virtual_added, _STATICS | _LAYOUT, language="c++"),
+    Kind("override added", override_added, _STATICS | _LAYOUT | _VIRTUAL, language="c++"),
+    Kind("virtual function added", virtual_added, _STATICS | _LAYOUT | _VIRTUAL, language="c++"),
     Kind("table content", table_content, _STATICS),
     Kind("table grown", table_grown, _STATICS | _LAYOUT),
     Kind("table added", table_added, _STATICS),

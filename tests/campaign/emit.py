@@ -194,7 +194,9 @@ def _table_type(t: Table) -> str:
     size = len(t.items)
     if t.kind == "numbers":
         return f"const unsigned {t.name}[{size}]"
-    return f"const char *const {t.name}[{size}]" if t.kind == "words" else f"unsigned (*const {t.name}[{size}])(unsigned, unsigned)"
+    if t.kind == "words":
+        return f"const char *const {t.name}[{size}]"
+    return f"unsigned (*const {t.name}[{size}])(unsigned, unsigned)"
 
 
 def _table(p: Program, t: Table) -> str:

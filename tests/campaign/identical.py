@@ -116,9 +116,9 @@ def _run(program: Path) -> Ran:
     """In a directory of its own, so that programs that write files find none of an earlier run."""
     with tempfile.TemporaryDirectory(dir=program.parent) as empty:
         try:
-            done = subprocess.run([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=empty,
-                                  timeout=_RUN_SECONDS, preexec_fn=_limits, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C",
-                                                                                 "HOTRELOAD_RUNTIME_DIR": f"{empty}/run"})
+            env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOTRELOAD_RUNTIME_DIR": f"{empty}/run"}
+            done = subprocess.run([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  cwd=empty, timeout=_RUN_SECONDS, preexec_fn=_limits, env=env)
         except subprocess.TimeoutExpired:
             return Ran(None, b"")
         return Ran(done.returncode, done.stdout)
@@ -204,7 +204,7 @@ def figures(outcomes: Sequence[Outcome]) -> str:
         chain = outcome.trial.chain
         compiler = {"g++": "gcc", "clang++": "clang"}.get(chain.command, chain.command)
         rows.setdefault((outcome.trial.program.corpus, compiler, chain.level), collections.Counter())[outcome.verdict] += 1
-    lines = ["| corpus | compiler | level | compared | identical | different | tool errors | left out |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| corpus | compiler | level | compared | identical | different | tool errors | left out |", "|---" * 8 + "|"]
     for (name, compiler, level), count in rows.items():
         compared = count.total() - count[LEFT_OUT]
         lines.append(f"| {name} | {compiler} | {level} | {compared} | {count[SAME]} | {count[DIFFERENT]} | {count[TOOL_ERROR]} "

@@ -93,8 +93,8 @@ def figures(outcomes: Sequence[Outcome]) -> str:
     good = total[APPLIED] + total[NOTHING] + total[REFUSED]
     chains = len({(o.seed, o.chain) for o in outcomes})
     lines = [f"{total.total()} edits in {chains} chains: {total[APPLIED]} applied and right, {total[NOTHING]} changed nothing, "
-             f"{total[REFUSED]} refused; {total[WRONG]} wrong, {total[TOOL_ERROR]} tool errors, {total[UNEXPECTED]} refused without "
-             f"need, {total[NEEDLESS]} applied without need.", ""]
+             f"{total[REFUSED]} refused; {total[WRONG]} wrong, {total[TOOL_ERROR]} tool errors, {total[UNEXPECTED]} refused "
+             f"without need, {total[NEEDLESS]} applied without need.", ""]
     assert good + sum(total[v] for v in (*BAD, INVALID)) == total.total()
     lines += _table("kind of edit", {o.edit for o in outcomes}, outcomes, lambda o: o.edit)
     lines += _table("compiler and level", {_built(o) for o in outcomes}, outcomes, _built)

@@ -213,8 +213,8 @@ class Generator:
         rng = self.rng
         if depth <= 0 or rng.random() < 0.2:
             return self.leaf(f, let)
-        kind = rng.choice(("bin", "bin", "bin", "bin", "cond", "table", "words", "chr", "lib", "dbl", "let", "elem", "str", "deref",
-                           "same", "func", "line"))
+        kind = rng.choice(("bin", "bin", "bin", "bin", "cond", "table", "words", "chr", "lib", "dbl", "let", "elem", "str",
+                           "deref", "same", "func", "line"))
         sub = [self.expr(f, depth - 1, let) for _ in range(3)]
         made = self._compound(f, kind, sub, depth, let)
         return made or Node("bin", rng.choice(OPERATORS), sub[:2])
@@ -271,8 +271,8 @@ class Generator:
         if kind in ("if", "loop", "switch", "unlikely", "goto") and depth > 0:
             return self._nested(f, kind, depth, calls)
         if kind == "throw" and self.p.language == "c++" and f.flavour != "variadic":
-            return Node("throw", None, [Node("bin", "==", [Node("bin", "%", [Node("param", 0), const(10)]), const(rng.randrange(14))]),
-                                        self.expr(f, 1)])
+            some = Node("bin", "%", [Node("param", 0), const(10)])
+            return Node("throw", None, [Node("bin", "==", [some, const(rng.randrange(14))]), self.expr(f, 1)])
         return Node("set", None, [self.target(f), self.expr(f)])
 
     def _nested(self, f: Function, kind: str, depth: int, calls: bool) -> Node:
