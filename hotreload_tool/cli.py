@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import report
-from .commands import USAGE, apply, diff, inspect, ps, status
+from .commands import USAGE, apply, diff, inspect, ps, revert, status
 from .errors import HotreloadError
 
-COMMANDS = (ps, status, apply, inspect, diff)
+COMMANDS = (ps, status, apply, revert, inspect, diff)
 INTERRUPTED = 130     # what shells report for a command ended by SIGINT
 
 

@@ -352,7 +352,7 @@ def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping
     try:
         return bring_up_to_date(store, status, names, when)
     except (HotreloadError, OSError) as e:
-        return [report.applied(", ".join(names.values()), [], [(status.pid, blockers.explain(status.pid, e) if isinstance(e, HotreloadError) else e)])]
+        return [report.applied(", ".join(names.values()), [], [(status.pid, blockers.explain(status.pid, e))])]
 
 
 def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str],

@@ -79,6 +79,9 @@ def failure_document(error: Exception) -> Document:
         document["detail"] = str(detail)
     if isinstance(error, Refused):
         document["refusals"] = [vars(r) for r in error.refusals]
+    blocked = getattr(error, "document", {}).get("blocked")
+    if blocked:
+        document["blocked"] = blocked
     return document
 
 
@@ -149,6 +152,7 @@ def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds:
         "updates_applied": live.get("updates_applied", 0), "updates_kept": live.get("updates_kept", 0),
         "notes": list(manifest_image.get("notes", [])),
         "frames_in_old_code": answer.get("frames_in_old_code"), "threads_stopped": answer.get("threads_stopped"),
+        "threads_interrupted": answer.get("threads_interrupted"), "attempts": answer.get("attempts"),
         "pause_us": answer.get("pause_us"), "commit_us": answer.get("commit_us"), "seconds": round(seconds, 6),
     }
 
@@ -242,7 +246,9 @@ def _times(outcome: Document) -> list[Line]:
         return [Line(took, "dim")]
     if not stopped:
         return [Line(f"{took}; no thread was stopped", "dim")]
-    return [Line(f"{took}; {plural(stopped, 'thread')} stopped for {duration(outcome['pause_us'] or 0)}", "dim")]
+    woken = outcome.get("threads_interrupted")
+    return [Line(f"{took}; {plural(stopped, 'thread')} stopped for {duration(outcome['pause_us'] or 0)}"
+                 + (f", {woken} of them in a system call" if woken else ""), "dim")]
 
 
 def _not_whole(outcome: Document) -> list[Line]:
@@ -250,6 +256,34 @@ def _not_whole(outcome: Document) -> list[Line]:
     read = "the process did not say what is live" if live is None else f"only {live} read back as live"
     return [Line(f"pid {outcome['pid']}: {plural(outcome['functions_changed'], 'function')} changed, but {read}; "
                  "restart the program to be sure of what runs", "bold red")]
+
+
+# ---- revert ----------------------------------------------------------------------------------------------------
+
+
+def reverted(path: str, before: int, answer: Document, seconds: float) -> Result:
+    """The result of a revert of the image at `path`, which was at generation `before`; `answer` is the agent's document."""
+    image: Document = answer["images"][0]
+    outcome = {**image, **{k: answer.get(k) for k in ("pid", "dry_run", "frames_in_old_code", "threads_stopped",
+                                                      "threads_interrupted", "attempts", "pause_us", "commit_us")},
+               "path": path, "from_generation": before, "seconds": round(seconds, 6)}
+    head, n = f"{path} (pid {answer['pid']})", image["functions_changed"]
+    if image["already"]:
+        return Result(outcome, [Line(f"{head}: is at generation {image['generation']} already", "bold")])
+    if answer["dry_run"]:
+        return Result(outcome, [Line(f"{head}: {plural(n, 'function')} would go back; nothing was changed", "bold")])
+    whole = image["functions_live"] == n
+    lines = [Line(f"{head}: back from generation {before} to {image['generation']}, {plural(n, 'function')} as before",
+                  "bold green" if whole else "bold"),
+             *_reverted_data(image), *_old_code({**outcome, "functions_changed": n}), *_times(outcome)]
+    return Result(outcome, lines, [] if whole else _not_whole(outcome), 0 if whole else 1)
+
+
+def _reverted_data(image: Document) -> list[Line]:
+    back, kept = image["updates_applied"], image["updates_kept"]
+    said = ([f"{plural(back, 'place')} put back"] if back else []) + (
+        [f"{plural(kept, 'place')} left, since the program has changed them"] if kept else [])
+    return [Line(f"  data: {'; '.join(said)}")] if said else []
 
 
 # ---- ps, status ------------------------------------------------------------------------------------------------
@@ -326,6 +360,11 @@ def names(which: Iterable[str]) -> str:
     listed = list(which)
     more = len(listed) - _SHOWN_NAMES
     return ", ".join(readable(listed[:_SHOWN_NAMES])) + (f" and {more} more" if more > 0 else "")
+
+
+def readable_name(name: str) -> str:
+    """A function's unique name as people write it."""
+    return readable([name.partition(LOCAL_SEPARATOR)[0]])[0]
 
 
 def plural(n: int, noun: str) -> str:

@@ -48,3 +48,4 @@ class HotpatchRequest:
     images: list[ImageRequest]
     apply: bool          # False: build and verify bundles only
     silent: bool         # `scons -s`: print failures only
+    when: str = "quiescent"   # | "now" | "safepoint": process.apply

@@ -90,7 +90,10 @@ def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
     init = SCons.Script.ARGUMENTS.get("HOTPATCH_INIT", "merge")
     if init not in settings.INITIALISERS:
         raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_INIT={init}: use one of {', '.join(settings.INITIALISERS)}")
-    request = build_request(env, apply, bool(env.GetOption("silent")), init)
+    when = SCons.Script.ARGUMENTS.get("HOTPATCH_WHEN", "quiescent")
+    if when not in settings.MOMENTS:
+        raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_WHEN={when}: use one of {', '.join(settings.MOMENTS)}")
+    request = replace(build_request(env, apply, bool(env.GetOption("silent")), init), when=when)
     if not request.images:
         raise BuildError(node=target[0], errstr="no program of this build is made with the hotreload tool")
     with errors_for_people(target[0]):

@@ -15,6 +15,7 @@ from typing import Any
 PAGE = 4096                  # x86-64 psABI 3.3: the smallest page size
 MAX_ARENA = 1 << 30          # a 32-bit displacement must reach across image and arena
 MAX_PAD = 1 << 20
+MOMENTS = ("quiescent", "now", "safepoint")      # when a patch goes in: docs/consistency.md
 INITIALISERS = ("merge", "keep", "reset")    # what living variables do with a changed initialiser (HOTPATCH_INIT)
 _SUFFIXES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _YES = ("1", "true", "yes", "on")
@@ -148,8 +149,9 @@ def _check(raw: tuple[Any, ...]) -> Settings:
 def help_text() -> str:
     """For `scons -h`."""
     lines = ["", "hotreload: `scons hotpatch` puts your edits into the running program; HOTPATCH_APPLY=0 only builds",
-             "the bundle, HOTPATCH_INIT=merge|keep|reset says what living variables do with changed initialisers, HOTRELOAD=0",
-             "builds without the tool. Variables, for environments and the command line:"]
+             "the bundle, HOTPATCH_INIT=merge|keep|reset says what living variables do with changed initialisers,",
+             "HOTPATCH_WHEN=quiescent|now|safepoint says when it goes in, HOTRELOAD=0 builds without the tool.",
+             "Variables, for environments and the command line:"]
     for setting in SETTINGS:
         lines.append(f"  {setting.name:18} {setting.help} (default: {_shown(setting.default)})")
     lines.append("  HOTRELOAD_CCFLAGS  flags for each compile; without -g, any edited header is refused (default: by compiler)")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import process, report
+from .. import blockers, process, report
 from ..errors import HotreloadError, NotForImage
 from . import UsageError, readable_file, seconds
 
@@ -25,9 +25,10 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--pid", type=int, action="extend", nargs="+", metavar="PID",
                        help="these processes (default: the one process of yours that runs an image of the bundle)")
     which.add_argument("--all", action="store_true", help="every process of yours that runs an image of the bundle")
-    parser.add_argument("--when", choices=("now", "quiescent", "safepoint"), default="now",
-                        help="now (default): new calls run the new code, calls under way finish in the old; "
-                             "the others are refused by agents of this version")
+    parser.add_argument("--when", choices=("now", "quiescent", "safepoint"), default="quiescent",
+                        help="quiescent (default): all threads halt for a moment, and none may be in a function that changes; "
+                             "now: no thread is stopped, and calls under way finish in the old code; safepoint: all threads "
+                             "are at a safepoint of the program")
     parser.add_argument("--timeout", type=seconds, default=10.0, metavar="S",
                         help="seconds that a process has to take the bundle (default: 10)")
     parser.add_argument("--dry-run", action="store_true", help="only ask whether it would work; nothing is changed")
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> report.Result:
         try:
             outcomes += _apply(pid, bundle.manifest, payloads, args)
         except HotreloadError as e:
-            failures.append((pid, e))
+            failures.append((pid, blockers.explain(pid, e)))
     return report.applied(bundle.manifest["program"], outcomes, failures)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hotreload_tool import bundle, process
-from livetools import DAMAGED, DEADLINE, NO_PROCESS, REFUSED, REPO, USAGE, Program, Workspace, workspace
+from livetools import DAMAGED, DEADLINE, NO_PROCESS, REPO, USAGE, Program, Workspace, workspace
 
 OLD, NEW, NEWER = "letters so far", "letters in all", "letters altogether"
 
@@ -143,14 +143,6 @@ def test_a_process_that_ended(project: Workspace, host: Program) -> None:
 def test_a_process_without_an_agent(project: Workspace, host: Program) -> None:
     made = make_bundle(project)
     project.hotpatch("apply", made, "--pid", str(os.getpid()), code=NO_PROCESS)
-
-
-@pytest.mark.parametrize("when", ["quiescent", "safepoint"])
-def test_consistency_that_is_not_there_yet_is_refused(project: Workspace, host: Program, when: str) -> None:
-    made = make_bundle(project)
-    refused = project.hotpatch("apply", made, "--pid", str(host.pid), "--when", when, code=REFUSED)
-    assert "does not support" in refused.err
-    expect_untouched(project, host)
 
 
 def test_a_stopped_process_runs_into_the_deadline(project: Workspace, host: Program) -> None:

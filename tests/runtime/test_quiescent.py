@@ -1,8 +1,7 @@
 """Patches of busy programs: no thread in what changes, no call that meets two versions. Payloads are made by hand."""
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest

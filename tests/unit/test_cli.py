@@ -133,7 +133,7 @@ def test_apply_sends_the_payload(runtime: Path, patch: Path, capsys: pytest.Capt
     assert (code, err) == (DONE, "")
     assert f"build/game (pid {os.getpid()}): 1 function changed, 1 live, generation 1\n  changed: draw\n" in out
     request = agent.requests[-1]
-    assert (request.op, request.dry_run, request.when) == (abi.Op.APPLY, False, abi.When.NOW)
+    assert (request.op, request.dry_run, request.when) == (abi.Op.APPLY, False, abi.When.QUIESCENT)
     assert request.payloads == [PAYLOAD]
 
 
@@ -310,8 +310,8 @@ def test_verbs_of_later_versions_are_not_offered(capsys: pytest.CaptureFixture[s
     code, out, _ = run(capsys, "--help")
     assert code == DONE
     offered = {word.strip() for line in out.splitlines() for word in line.split()[:1]}
-    assert {"ps", "status", "apply", "inspect", "diff"} <= offered
-    assert not {"revert", "verify", "watch", "cc", "bundle"} & offered
+    assert {"ps", "status", "apply", "revert", "inspect", "diff"} <= offered
+    assert not {"verify", "watch", "cc", "bundle"} & offered
 
 
 def test_ps_starts_without_what_it_does_not_need(runtime: Path) -> None:
