@@ -19,6 +19,7 @@ from mapmaker import fn, objmap, var
 
 from elfwriter import Section, Symbol, image, note, relocatable
 from hotreload_tool import baseline, bundle
+from hotreload_tool.abi import ABI
 from hotreload_tool.baseline import Store, read_build_id, read_image
 from hotreload_tool.bundle import ImagePatch
 from hotreload_tool.errors import Damaged, HotreloadError, NotForImage, Refused
@@ -32,7 +33,7 @@ HR_SELF, ARENA = 0x3100, (0x100000, 0x140000)
 # ---- images from data --------------------------------------------------------------------------------------------
 
 
-def hr_image(abi: int = 1, arena: tuple[int, int] = ARENA, magic: int = 0x31474D49) -> bytes:
+def hr_image(abi: int = ABI, arena: tuple[int, int] = ARENA, magic: int = 0x31474D49) -> bytes:
     return struct.pack("<IIiIQQQ", magic, abi, 0, 0, 0, *arena) + bytes(64)
 
 
@@ -114,7 +115,7 @@ def test_what_cannot_be_patched_is_refused_with_all_reasons(write):
     assert codes(write(small("build-id"))) == ["no-build-id"]
     assert codes(write(small("map"))) == ["not-instrumented"]
     assert codes(write(small("note"))) == ["no-runtime"]
-    assert codes(write(small(hr=hr_image(abi=2)))) == ["abi"]
+    assert codes(write(small(hr=hr_image(abi=ABI + 1)))) == ["abi"]
     bare = [Section(".text", b"\xc3", flags="AX", align=16, address=0x1000)]
     assert codes(write(image("EXEC", bare, [Symbol("f", ".text")]))) == ["no-build-id", "not-instrumented"]
     assert codes(write(relocatable(bare, [Symbol("f", ".text")]))) == ["not-linked"]
@@ -185,7 +186,7 @@ __asm__(".pushsection .text.f,\"ax\"\n.globl f\n.type f,@function\nf: jmp *f.hr_
         ".quad hr_self - .\n.popsection\n");
 static uint8_t arena[1 << 16] __attribute__((aligned(4096)));
 struct { uint32_t magic, abi; int32_t owner; uint32_t ready; const int *poll; uintptr_t start, end; } hr_self
-  __attribute__((visibility("hidden"))) = {0x31474d49, 1, 0, 0, 0, (uintptr_t)arena, (uintptr_t)arena + sizeof arena};
+  __attribute__((visibility("hidden"))) = {0x31474d49, HR_ABI, 0, 0, 0, (uintptr_t)arena, (uintptr_t)arena + sizeof arena};
 extern int f(void);
 int main(void) { fprintf(stdout, "%d\n", f()); return 0; }
 """
@@ -196,7 +197,8 @@ def link(folder: Path, *flags: str, name: str = "prog", source: str = C, m: Obje
     folder.mkdir(exist_ok=True)
     (folder / "map.bin").write_bytes((m or objmap("a.o", fn("f"), var("counter", kind="tdata", size=8))).pack())
     (folder / "a.c").write_text(source)
-    subprocess.run(["gcc", "-O1", "-Wl,--build-id=sha1", *flags, "a.c", "-o", name], cwd=folder, check=True, timeout=60)
+    command = ["gcc", "-O1", f"-DHR_ABI={ABI}", "-Wl,--build-id=sha1", *flags, "a.c", "-o", name]
+    subprocess.run(command, cwd=folder, check=True, timeout=60)
     return folder / name
 
 
