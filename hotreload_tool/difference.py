@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -410,9 +410,10 @@ def correlate(old: ObjectMap, new: ObjectMap, retired: Iterable[Retired] = ()) -
     """Find for each C static local of `new` the one of `old` that it continues.
 
     From sure to likely: a function that did not change uses its static locals in the same order; then equal sets of
-    users and an equal shape; then users that overlap; then a `retired` one of the same users, shape and initial value;
-    last, the only one left whose users are all gone. Where two answers are possible none is given, and the variables
-    are listed in `ambiguous`. All others are new.
+    users and an equal shape; then users that overlap; then users of which one came out of, or went into, the other;
+    then a `retired` one of the same users, shape and initial value; last, the only one left whose users are all
+    gone. Where two answers are possible none is given, and the variables are listed in `ambiguous`. All others are
+    new.
     """
     result = Correlation()
     before, after = _Statics(old, list(retired)), _Statics(new)
@@ -440,6 +441,7 @@ class _Statics:
                 if user not in self.users[name]:
                     self.users[name].add(user)
                     self.uses.setdefault(user, []).append(name)
+        self.calls = {without_clone_suffix(f.name): {without_clone_suffix(r) for r in f.refs} for f in m.functions}
         self.retired = {r.entry.name for r in retired}
         for r in retired:
             self.entries[r.entry.name], self.users[r.entry.name] = r.entry, set(r.users)
@@ -505,6 +507,7 @@ class _Matching:
         self._by_equal_users()
         self._by_overlapping_users(same_shape=True)
         self._by_overlapping_users(same_shape=False)
+        self._by_calls()
         self._unused()
         self._by_coming_back()
         self._by_vanished_users()
@@ -564,17 +567,20 @@ class _Matching:
         self.olds = living
 
     def _by_overlapping_users(self, same_shape: bool) -> None:
-        for news, olds in self._components(same_shape):
+        for news, olds in self._components(same_shape, self._overlap):
             if len(news) == len(olds) == 1:
                 self._pair(news, olds)
             else:
                 self._unsure(news, olds, "functions that share it were merged or split, so that it could be more than one")
 
-    def _components(self, same_shape: bool) -> list[tuple[list[str], list[str]]]:
-        """Connected parts of the graph "could be the same, and some function uses both"."""
+    def _overlap(self, new: str, old: str) -> bool:
+        return not self.after.users[new].isdisjoint(self.before.users[old])
+
+    def _components(self, same_shape: bool, related_users: Callable[[str, str], bool]) -> list[tuple[list[str], list[str]]]:
+        """Connected parts of the graph "could be the same, as far as their users tell"."""
         def related(new: str, old: str) -> bool:
             fits = not same_shape or _shape(self.after.entries[new]) == _shape(self.before.entries[old])
-            return fits and not self.after.users[new].isdisjoint(self.before.users[old])
+            return fits and related_users(new, old)
 
         parts: list[tuple[list[str], list[str]]] = []
         for new in self.news:
@@ -583,6 +589,23 @@ class _Matching:
             merged = ([*(n for p in joined for n in p[0]), new], list(dict.fromkeys([*(o for p in joined for o in p[1]), *olds])))
             parts = [p for p in parts if p not in joined] + [merged]
         return [p for p in parts if p[1]]
+
+    def _by_calls(self) -> None:
+        """A function that was inlined has code of its own now, so that its callers no longer use its variable; or the
+        reverse. To begin anew with the initial value would lose what the program has counted so far."""
+        for news, olds in self._components(same_shape=True, related_users=self._called):
+            if len(news) == len(olds) == 1:
+                where, was = (", ".join(sorted(s.users[n])) for s, n in ((self.after, news[0]), (self.before, olds[0])))
+                self.result.inherited[news[0]] = f"{self.base} in {where} goes on with the value it had in {was}"
+                self._pair(news, olds)
+            else:
+                self._unsure(news, olds, "functions were inlined or given code of their own, so that it could be more than one")
+
+    def _called(self, new: str, old: str) -> bool:
+        """Whether a user of `old` calls one of `new` now, or a user of `new` called one of `old` before."""
+        users, were = self.after.users[new], self.before.users[old]
+        return any(not self.after.calls.get(u, set()).isdisjoint(users) for u in were) \
+            or any(not self.before.calls.get(u, set()).isdisjoint(were) for u in users)
 
     def _unused(self) -> None:
         """Those that no code reaches, before or after: no program can tell them apart."""
