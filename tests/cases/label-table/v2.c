@@ -15,7 +15,7 @@ next:
     putchar('\n');
     return;
   }
-  goto *labels[*code++ - '0'];
+  goto *labels[(*code++ - '0') % LENGTH(labels)];
 do_a:
   printf("a,");
   goto next;

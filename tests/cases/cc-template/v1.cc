@@ -1,0 +1,11 @@
+// A function template, instances that exist and a new one.
+#include "case.h"
+//# Expect: 2 3.0
+
+template <typename T> NOINLINE T twice(T x) { return x + x; }
+
+void answer(const char *line)
+{
+  (void)line;
+  printf("%d %.1f\n", twice(1), twice(1.5));
+}

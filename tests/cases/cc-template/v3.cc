@@ -1,0 +1,11 @@
+#include "case.h"
+//# Patch: ok
+//# Expect: 3 4.5 6
+
+template <typename T> NOINLINE T twice(T x) { return x + x + x; }
+
+void answer(const char *line)
+{
+  (void)line;
+  printf("%d %.1f %ld\n", twice(1), twice(1.5), twice(2L));
+}

@@ -1,0 +1,4 @@
+#include "case.h"
+
+extern int shared;
+int *other(void) { return &shared; }

@@ -1,0 +1,14 @@
+#include "case.h"
+//# Init: keep
+//# Patch: nothing
+//# Expect: 2 10
+
+int counted = 40;
+int tuned = 20;
+
+void answer(const char *line)
+{
+  (void)line;
+  counted++;
+  printf("%d %d\n", counted, tuned);
+}

@@ -1,0 +1,13 @@
+// Asked for, a changed initialiser is for every variable that has it.
+#include "case.h"
+//# Expect: 1 10
+
+int counted;
+int tuned = 10;
+
+void answer(const char *line)
+{
+  (void)line;
+  counted++;
+  printf("%d %d\n", counted, tuned);
+}

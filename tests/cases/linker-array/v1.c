@@ -1,0 +1,17 @@
+// An array that the linker makes of many objects (__start_, __stop_) cannot take another element.
+#include "case.h"
+//# Expect: 2: 1 1
+
+#define ENTRY(n) static int entry##n __attribute__((section("entries"), used)) = 1
+ENTRY(1);
+ENTRY(2);
+extern int __start_entries[], __stop_entries[];
+
+void answer(const char *line)
+{
+  (void)line;
+  printf("%d:", (int)(__stop_entries - __start_entries));
+  for (int *e = __start_entries; e < __stop_entries; e++)
+    printf(" %d", *e);
+  puts("");
+}

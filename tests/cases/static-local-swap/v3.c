@@ -1,0 +1,35 @@
+#include "case.h"
+//# Patch: ok
+//# Expect: 4 40 200 1000
+
+NOINLINE int a(void)
+{
+  static int n;
+
+  return n += 1000;
+}
+NOINLINE int f(void)
+{
+  static int n;
+
+  return n += 1;
+}
+NOINLINE int g(void)
+{
+  static int n;
+
+  return n += 10;
+}
+
+NOINLINE int h(void)
+{
+  static int n;
+
+  return n += 100;
+}
+
+void answer(const char *line)
+{
+  (void)line;
+  printf("%d %d %d %d\n", f(), g(), h(), a());
+}
