@@ -4,7 +4,8 @@ An edit that adds a line changes every function below it that asserts or logs wi
 does has changed, so its old code may stay. The old code is known as linked (from the image, or the payload that brought
 it), the new as compiled; they are the same if linking the new code where the old one lies would give the old bytes, but for
 
-- immediates that a call takes as an argument and that equal the source line of their instruction, in both versions;
+- immediates that a call takes as an argument, and numbers in the text of a string, that equal the source line of the
+  instruction, in both versions;
 - strings that differ only in `__DATE__` and `__TIME__` (the new ones being those of the compilation), or only in the
   directory that the compiler ran in.
 
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import arch, contents, elf, names, unwind
 from .baseline import Store
@@ -36,6 +37,10 @@ _TIME = re.compile(rb"\b\d\d:\d\d:\d\d\b")
 _LATE = timedelta(minutes=10)      # between a compiler's start, which is __TIME__, and its object's time of change
 _MOST = 1 << 16                    # bytes of one string, table or function part that are compared
 _MOST_PARTS = 4096                 # of one function, with all that only it refers to
+
+
+_TEXT = re.compile(rb"[\t\n\r -\xff]+\0+")
+_NUMBER = re.compile(rb"\d+")
 
 
 class _Different(Exception):
@@ -227,6 +232,14 @@ def why_not(name: str, new: NewObject, old: OldCode, old_body: int, old_size: in
     return None
 
 
+class _Place(NamedTuple):
+    """An instruction in both versions."""
+    section: Section       # of the new object
+    at: int                # offset in it
+    base: int              # where the old code has the start of that section
+    address: int           # of the old instruction
+
+
 @dataclass
 class _Comparison:
     """Two versions of one function. Every method returns if they are the same so far, and raises _Different if not."""
@@ -265,34 +278,34 @@ class _Comparison:
             while pending and pending[0] < start + done:
                 mine.append(relas[pending.pop(0)])
             if mine or ours[at:done] != theirs[at:done]:
-                self._instruction(section, start + at, ours[at:done], theirs[at:done], mine, address + at, address - start)
+                place = _Place(section, start + at, address - start, address + at)
+                self._instruction(place, ours[at:done], theirs[at:done], mine)
         if done != len(ours) or pending:
             raise _Different("code that cannot be decoded")
 
-    def _instruction(self, section: Section, at: int, ours: bytes, theirs: bytes, relas: list[Rela], address: int,
-                     distance: int) -> None:
+    def _instruction(self, place: _Place, ours: bytes, theirs: bytes, relas: list[Rela]) -> None:
         blanked = bytearray(ours)
         for rela in relas:
             width = self.new.cpu.width(rela.type)
-            field_at = rela.offset - at
-            relaxed = self._reference(section, rela, ours, theirs, field_at, address)
+            field_at = rela.offset - place.at
+            relaxed = self._reference(place, rela, ours, theirs, field_at)
             if relaxed:
                 blanked[field_at - 2] = theirs[field_at - 2]
             blanked[field_at:field_at + width] = theirs[field_at:field_at + width]
         if bytes(blanked) != theirs:
-            self._line_numbers(section, at, bytes(blanked), theirs, address, distance)
+            self._line_numbers(place, bytes(blanked), theirs)
 
-    def _reference(self, section: Section, rela: Rela, ours: bytes, theirs: bytes, at: int, address: int) -> bool:
+    def _reference(self, place: _Place, rela: Rela, ours: bytes, theirs: bytes, at: int) -> bool:
         """Compares what one field refers to. Returns whether the linker made an address of a load from the GOT."""
         cpu, width = self.new.cpu, self.new.cpu.width(rela.type)
         value = int.from_bytes(theirs[at:at + width], "little", signed=True)
-        after = address + len(theirs)                      # where the next instruction is: what PC-relative fields count from
+        after = place.address + len(theirs)       # where the next instruction is: what PC-relative fields count from
         if rela.type in cpu.PC_RELATIVE:
-            self._target(section, rela, after + value, rela.addend + len(ours) - at)
+            self._target(place.section, rela, after + value, rela.addend + len(ours) - at, place)
         elif rela.type in cpu.ABSOLUTE:
             if self.old.file.type != elf.ET_EXEC and width != 8:
                 raise _Different("an absolute address")
-            self._target(section, rela, value, rela.addend)
+            self._target(place.section, rela, value, rela.addend, place)
         elif rela.type in cpu.GOT:
             name = self._named(rela)
             if name is None or rela.addend != -cpu.PC_BIAS or at + width != len(ours):
@@ -315,8 +328,9 @@ class _Comparison:
         symbol = self.new.file.symbols[rela.symbol]
         return symbol.name if symbol.binding != elf.STB_LOCAL and symbol.name else None
 
-    def _target(self, section: Section, rela: Rela, address: int, addend: int) -> None:
-        """`rela` must mean what lies at `address` of the old file. `addend` counts from the target's symbol."""
+    def _target(self, section: Section, rela: Rela, address: int, addend: int, place: _Place | None = None) -> None:
+        """`rela` must mean what lies at `address` of the old file. `addend` counts from the target's symbol; `place` is set if
+        an instruction refers to it."""
         name = self._named(rela)
         if name is not None:
             self._is(name, address, addend)
@@ -328,7 +342,7 @@ class _Comparison:
         target = self.new.survey.target(section, rela)
         if target.part is None or not home.flags & elf.SHF_ALLOC:
             raise _Different("a target that is nowhere")
-        self.part(target.part, symbol.value + addend, address)
+        self.part(target.part, symbol.value + addend, address, place)
 
     def _is(self, name: str, address: int, addend: int) -> None:
         found = self.resolve(name)
@@ -361,17 +375,17 @@ class _Comparison:
 
     # ---- what only this function refers to ------------------------------------------------------------
 
-    def part(self, part: Part, position: int, address: int) -> None:
+    def part(self, part: Part, position: int, address: int, place: _Place | None) -> None:
         """`position`, in the section of an anonymous part of the new object, against `address`."""
         section = part.section
         if part.is_code:
             self._code_part(part, position, address)
         elif section.flags & elf.SHF_MERGE and section.flags & elf.SHF_STRINGS and section.entsize == 1:
-            self._string(section, position, address)
-        elif not part.start <= position < part.end or part.end - part.start > _MOST or section.flags & elf.SHF_WRITE:
+            self._string(section, position, address, place)
+        elif not part.start <= position < part.end or part.end - part.start > _MOST or _is_state(section):
             raise _Different("data that is reached in another way")
         else:
-            self._data(section, part.start, part.end, address - (position - part.start))
+            self._data(section, part.start, part.end, address - (position - part.start), place)
 
     def _code_part(self, part: Part, position: int, address: int) -> None:
         """A place in code: in what is being compared already, or in a part that the compiler split off or cloned."""
@@ -384,14 +398,23 @@ class _Comparison:
         elif known + position - start != address:
             raise _Different("a jump to another place")
 
-    def _string(self, section: Section, position: int, address: int) -> None:
+    def _string(self, section: Section, position: int, address: int, place: _Place | None) -> None:
         end = section.data.find(b"\0", position)
         ours, theirs = section.data[position:end], self.old.string(address)
         if end < 0 or ours != theirs and not same_but_time(ours, theirs, self.new.made):
-            raise _Different("another string")
+            if end < 0 or place is None:
+                raise _Different("another string")
+            self._numbers_in_text(ours, theirs, place)
 
-    def _data(self, section: Section, start: int, end: int, address: int) -> None:
-        """A constant or a table, with references to code and to other constants."""
+    def _numbers_in_text(self, ours: bytes, theirs: bytes, place: _Place) -> None:
+        if _NUMBER.sub(b"0", ours) != _NUMBER.sub(b"0", theirs):
+            raise _Different("another string")
+        for mine, other in zip(_NUMBER.findall(ours), _NUMBER.findall(theirs)):
+            if mine != other:
+                self._lines(place, int(mine), int(other))
+
+    def _data(self, section: Section, start: int, end: int, address: int, place: _Place | None = None) -> None:
+        """A constant or a table, with references to code and to other constants; or a string, where those are not merged."""
         known = self._places.get((section.index, start))
         if known is not None or len(self._places) >= _MOST_PARTS:
             if known != address:
@@ -409,11 +432,15 @@ class _Comparison:
                 self._table_entry(section, rela, address, address + at + value, at)
             elif rela.type == cpu.ABSOLUTE_POINTER:
                 self._pointer(section, rela, address + at)
+            elif rela.type in cpu.ABSOLUTE_32 and self.old.file.type == elf.ET_EXEC:
+                self._target(section, rela, int.from_bytes(theirs[at:at + 4], "little"), rela.addend)
             else:
                 raise _Different(f"a relocation of type {rela.type} in data")
             ours[at:at + width] = theirs[at:at + width] = bytes(width)
         if ours != theirs and not same_but_time(bytes(ours), bytes(theirs), self.new.made):
-            raise _Different("another constant")
+            if place is None or not _TEXT.fullmatch(ours):
+                raise _Different("another constant")
+            self._numbers_in_text(bytes(ours), bytes(theirs), place)
 
     def _table_entry(self, section: Section, rela: Rela, table: int, value: int, at: int) -> None:
         """A distance in a table. Jump tables count from the table's start, so that the addend holds the entry's offset."""
@@ -453,15 +480,22 @@ class _Comparison:
 
     # ---- lines ------------------------------------------------------------------------------------
 
-    def _line_numbers(self, section: Section, at: int, ours: bytes, theirs: bytes, address: int, distance: int) -> None:
-        """The instructions at `at` and `address` must differ in an immediate alone, each its own line."""
+    def _line_numbers(self, place: _Place, ours: bytes, theirs: bytes) -> None:
+        """The two instructions must differ in an immediate alone, each its own line."""
         before, after = _argument(self.new.cpu, theirs), _argument(self.new.cpu, ours)
         if before is None or after is None or before.rest != after.rest:
             raise _Different("another instruction")
-        if after.value not in self.new.lines.of_object(str(section.index), at):
-            raise _Different(f"{after.value} is not the line of the new code")
-        if before.value not in self.old.lines(distance, address):
-            raise _Different(f"{before.value} is not the line of the old code")
+        self._lines(place, after.value, before.value)
+
+    def _lines(self, place: _Place, new: int, old: int) -> None:
+        if new not in self.new.lines.of_object(str(place.section.index), place.at):
+            raise _Different(f"{new} is not the line of the new code")
+        if old not in self.old.lines(place.base, place.address):
+            raise _Different(f"{old} is not the line of the old code")
+
+
+def _is_state(section: Section) -> bool:
+    return bool(section.flags & elf.SHF_WRITE) and not section.name.startswith(".data.rel.ro")
 
 
 @dataclass(frozen=True)

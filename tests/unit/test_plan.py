@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mapmaker import fn, image, objmap, static, var
 
 from hotreload_tool.errors import Refused
-from hotreload_tool.live import ImageSymbol, LiveState, apply_generation, from_image
+from hotreload_tool.live import ImageSymbol, LiveFunction, LiveState, apply_generation, from_image
 from hotreload_tool.objectmap import ObjectMap, SpecialEntry
 from hotreload_tool.plan import _REFUSALS, Plan, make_plan
 
@@ -661,6 +661,45 @@ def test_all_reasons_are_told_at_once():
 def test_every_refusal_has_a_reason_and_advice_in_plain_words():
     for reason, advice in _REFUSALS.values():
         assert reason and advice and not reason.endswith(".") and not advice.endswith(".")
+
+
+# ---- noise -------------------------------------------------------------------------------------------------------
+
+
+def noise_plan(old: ObjectMap, new: ObjectMap, *noise: str) -> tuple[Plan, list[str]]:
+    """A plan for which functions called `noise` are noise, and the functions that were asked about."""
+    asked: list[str] = []
+
+    def is_noise(obj: str, was: LiveFunction, binding: Any) -> bool:
+        asked.append(was.name)
+        assert binding("v").address == 0x8000 + 64 * len(old.functions)
+        return was.name in noise
+
+    return make_plan(from_image(image(old)), {new.object: new}, is_noise=is_noise), asked
+
+
+def test_noise_is_no_change():
+    old = objmap("a.o", *(fn(name, "1", ["v"]) for name in "fgh"), fn("same", "1"), V)
+    new = objmap("a.o", *(fn(name, "2", ["v"]) for name in "fg"), fn("h", "2", ["v"], size=20), fn("same", "1"), V)
+    made, asked = noise_plan(old, new, "f", "h")
+    assert asked == ["f", "g"], "another size is no noise"
+    assert sorted(c.name for c in made.changed) == ["g", "h"]
+    assert "1 function differs only in line numbers, and stays as it is" in made.notes
+    made, _ = noise_plan(old, replace(new, functions=[fn(name, "2", ["v"]) for name in "fgh"]), "f", "g", "h")
+    assert made.changed == [] and "3 functions differ only in line numbers, and stay as they are" in made.notes
+
+
+def test_only_noise_is_an_empty_plan():
+    made, _ = noise_plan(objmap("a.o", fn("f", "1"), V), objmap("a.o", fn("f", "2"), V), "f")
+    assert made.empty
+
+
+def test_noise_is_linked_anew_if_a_name_in_it_means_something_else():
+    old = objmap("a.o", fn("f", "1", ["v"]), fn("k", "1", ["w"]), V, var("w"))
+    gone = objmap("a.o", fn("f", "2", ["v"]), fn("k", "2", ["w"]), V, imports=["w"])
+    made, _ = noise_plan(old, gone, "f", "k")
+    assert [(c.name, c.why) for c in made.changed] == [("k", "names")]
+    assert "1 function differs only in line numbers, and stays as it is" in made.notes
 
 
 # ---- properties --------------------------------------------------------------------------------------------------
