@@ -423,3 +423,59 @@ def test_refused_in_cc(project: Workspace, kind: str) -> None:
         assert "src/b.o: " in refused and reason in refused and "default_delete" not in refused
         assert project.status(program)["images"][0]["generation"] == 0
         assert ask(program, "2") == "ww 2 twice 4 call 2"
+
+
+ASSERTS = r"""
+#include <assert.h>
+#include <stdio.h>
+/* above */
+int note(const char *file, int line);
+int checked(int n) { assert(n < 100); note(__FILE__, __LINE__); return n * 10; }
+int answered(int n) { note("answered", 40); return n + 7; }
+const char *since(void) { return "since " __DATE__ " " __TIME__; }
+"""
+ASSERTS_MAIN = r"""
+#include <stdio.h>
+#include <stdlib.h>
+int noted;
+int note(const char *file, int line) { noted = line; return *file; }
+int checked(int n);
+int answered(int n);
+const char *since(void);
+int main(void)
+{
+  char line[64];
+  while (fgets(line, sizeof line, stdin)) {
+    int a = checked(atoi(line)), at = noted, b = answered(atoi(line));
+    printf("%d at %d, %d at %d, %d\n", a, at, b, noted, since()[0]);
+    fflush(stdout);
+  }
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("flags", ["-O0 -g", "-O2 -g"])
+def test_asserts_that_only_moved_are_nothing(tmp_path: Path, flags: str) -> None:
+    """Lines move, the time of compilation passes: nothing changed, also after a patch. What else changes, does."""
+    (tmp_path / "from/src").mkdir(parents=True)
+    sconstruct = SCONSTRUCT.rpartition("env.Program")[0].replace("['-O2', '-g']", repr(flags.split())).replace("in_c", "asserts")
+    for name, text in (("SConstruct", sconstruct), ("src/a.c", ASSERTS), ("src/m.c", ASSERTS_MAIN)):
+        (tmp_path / "from" / name).write_text(text)
+    with workspace(tmp_path / "from", tmp_path / "project") as work:
+        work.scons()
+        with work.start(["build/asserts"]) as program:
+            assert ask(program, "3") == "30 at 6, 10 at 40, 115"
+            make(work, "src/a.c", [("/* above */", "\n\n/* above */")])
+            assert "nothing changed" in work.scons("hotpatch").text
+            make(work, "src/a.c", [("/* above */", "\n/* above */"), ('"answered", 40', '"answered", 43')])
+            work.scons("hotpatch")
+            assert work.status(program)["images"][0]["generation"] == 1
+            assert ask(program, "3") == "30 at 6, 10 at 43, 115", "43 is no line of its own; `checked` stays"
+            make(work, "src/a.c", [("n * 10", "n * 20")])
+            work.scons("hotpatch")
+            assert ask(program, "3") == "60 at 9, 10 at 43, 115"
+            make(work, "src/a.c", [("/* above */", "\n/* above */")])
+            assert "nothing changed" in work.scons("hotpatch").text, "`checked` came with a payload"
+            assert work.status(program)["images"][0]["generation"] == 2
+            assert ask(program, "3") == "60 at 9, 10 at 43, 115"
