@@ -39,7 +39,7 @@ _KIND = {"pie": (["-fPIE"], ["-pie"]), "exec": (["-fno-pie"], ["-no-pie"])}
 
 # ---- reading a case ----------------------------------------------------------------------------------------------
 
-_FILE = re.compile(r"v(?P<version>[1-9])(?:\.(?P<unit>[a-z]+))?\.(?P<suffix>c|cc|S)$")
+_FILE = re.compile(r"v(?P<version>[1-9]\d*)(?:\.(?P<unit>[a-z]+))?\.(?P<suffix>c|cc|S)$")
 _DIRECTIVE = re.compile(r"^//# (?P<name>[A-Z][\w ]*?)(?: \[(?P<where>[^\]]+)\])?:(?: (?P<value>.*))?$")
 _WHOLE = {"Only", "Not", "Flags", "Link", "Plain"}                                     # in v1: about the whole case
 _EACH = {"Patch", "Stdin", "Expect", "Reject", "Note", "Flags", "Init", "Symbol", "No symbol", "Changed", "Added", "Took",
