@@ -5,8 +5,8 @@
  * ignored by glibc. What glibc sends by it still reaches glibc's handler, by way of ours.
  *
  * A thread that is not stopped might run into code that is about to change, so there are no exceptions: threads asleep in
- * the kernel are woken as well. SA_RESTART makes most system calls go on as if nothing had been; docs/consistency.md lists
- * the others. */
+ * the kernel are woken as well. SA_RESTART makes most system calls go on as if nothing had been, and most of the others are
+ * made anew by the handler; docs/consistency.md lists the rest. */
 #include "internal.h"
 
 #include <errno.h>
@@ -68,7 +68,47 @@ static void wake(uint32_t *word, int n) { syscall(SYS_futex, word, FUTEX_WAKE_PR
 
 static uint64_t state_of(enum thread_state state) { return (uint64_t)meeting.epoch << 8 | state; }
 
-/* ---- in the parked thread -------------------------------------------------------------------------- */
+/* ---- system calls that SA_RESTART leaves out ------------------------------------------------------------ */
+
+/* Whether the call may be made anew and ends when it would have ended: it waits without limit, or until a point in time, or
+ * the kernel has stored how much of the time is left (select(2), ppoll(2); nanosleep(2) where both pointers are one). */
+static bool may_be_repeated(const ucontext_t *context, long number) {
+  uintptr_t a[6];
+  int i;
+
+  for (i = 0; i < 6; i++)
+    a[i] = hr_call_argument(context, i);
+  switch (number) {
+  case SYS_poll: return (int)a[2] < 0;
+  case SYS_epoll_wait: case SYS_epoll_pwait: return (int)a[3] < 0;
+  case SYS_nanosleep: return a[0] == a[1];
+  case SYS_clock_nanosleep: return a[1] & 1 /* TIMER_ABSTIME */ || a[2] == a[3];
+  case SYS_futex: return (a[1] & 127) == FUTEX_WAIT_BITSET;
+  case SYS_rt_sigtimedwait: return !a[2];
+  case SYS_select: case SYS_pselect6: case SYS_ppoll: case SYS_pause: case SYS_rt_sigsuspend: case SYS_semop:
+  case SYS_msgsnd: case SYS_msgrcv: return true;
+  default: return false;
+  }
+}
+
+/* A signal of the program that came meanwhile ends the call, as it would have without us.
+ * Context: signal handler, all signals blocked. */
+static bool signal_waits(const ucontext_t *context) {
+  uint64_t pending = 0, blocked;
+
+  memcpy(&blocked, &context->uc_sigmask, sizeof blocked);
+  return syscall(SYS_rt_sigpending, &pending, sizeof pending) || pending & ~blocked;
+}
+
+/* Context: signal handler, all signals blocked. */
+static void repeat_call(ucontext_t *context) {
+  long number = hr_ended_call(context);
+
+  if (number >= 0 && may_be_repeated(context, number) && !signal_waits(context))
+    hr_call_again(context, number);
+}
+
+/* ---- the handler -------------------------------------------------------------------------------------------- */
 
 /* Context: signal handler, all signals blocked. */
 static void park(struct hr_thread *thread, uint32_t epoch, void *context) {
@@ -86,6 +126,7 @@ static void park(struct hr_thread *thread, uint32_t epoch, void *context) {
     wake(&meeting.arrived, 1);
   while (__atomic_load_n(&meeting.halt, __ATOMIC_ACQUIRE) == epoch)
     wait_while(&meeting.halt, epoch, NULL);
+  repeat_call(context);
   __atomic_store_n(&thread->state, (uint64_t)epoch << 8 | LEFT, __ATOMIC_RELEASE);
 }
 
@@ -105,6 +146,8 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     pass_on(number, info, context);
   else if (__atomic_load_n(&meeting.halt, __ATOMIC_ACQUIRE) == epoch)
     park(&meeting.threads[(uint32_t)value], epoch, context);
+  else
+    repeat_call(context); /* too late for its rendezvous */
   errno = error;
 }
 

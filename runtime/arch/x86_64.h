@@ -60,6 +60,37 @@ static inline __attribute__((always_inline)) void hr_capture(struct hr_registers
     : : "r"(to) : "rax", "memory");
 }
 
+/* The number of a system call that a signal ended with EINTR, or -1. The kernel keeps the number nowhere, but the code
+ * before the instruction does: mov $number, %eax, with at most a load of %edi in between (glibc). */
+static inline long hr_ended_call(const ucontext_t *context) {
+  static const uint8_t instruction[2] = {0x0f, 0x05};
+  const greg_t *registers = context->uc_mcontext.gregs;
+  const uint8_t *end = (const uint8_t *)registers[REG_RIP], *load;
+  uint32_t number;
+
+  if (registers[REG_RAX] != -4 || (uintptr_t)end % HR_PAGE < 11 || memcmp(end - 2, instruction, 2))
+    return -1;
+  load = end - 7;
+  if (load[0] != 0xb8 && load[1] == 0x8b && load[2] == 0x7c && load[3] == 0x24)
+    load -= 4;
+  if (load[0] != 0xb8)
+    return -1;
+  memcpy(&number, load + 1, sizeof number);
+  return number;
+}
+
+static inline uintptr_t hr_call_argument(const ucontext_t *context, int i) {
+  static const uint8_t order[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
+
+  return (uintptr_t)context->uc_mcontext.gregs[order[i]];
+}
+
+/* As the kernel does it where no handler ran: the instruction is executed once more. */
+static inline void hr_call_again(ucontext_t *context, long number) {
+  context->uc_mcontext.gregs[REG_RIP] -= 2;
+  context->uc_mcontext.gregs[REG_RAX] = number;
+}
+
 /* Whether the signal came in during a system call: the kernel will begin it anew (it points to the instruction again) or
  * has ended it with EINTR (it points behind). */
 static inline int hr_was_in_call(const struct hr_registers *registers) {

@@ -252,9 +252,12 @@ def test_new_code_alone_stops_nobody(image: Image, folder: Path) -> None:
 # ---- sleeping in the kernel --------------------------------------------------------------------------------------------
 
 SLEEPS = {"read": "read=1/-", "recv": "recv=1/-", "semaphore": "semaphore=0/-", "condition": "condition=0/-",
-          "futex": "futex=0/-"}
-# Calls that end with EINTR after any signal handler: signal(7).
-ENDED = {"poll": "poll=-1/EINTR", "epoll": "epoll=-1/EINTR", "nanosleep": "nanosleep=-1/EINTR"}
+          "futex": "futex=0/-",
+          # These end with EINTR after any signal handler, signal(7) says, and are made anew:
+          "poll-for-ever": "poll=1/-", "epoll": "epoll=1/-", "select": "select=1/-", "sleep": "sleep=1/-",
+          "sem_timedwait": "sem_timedwait=0/-"}
+# And these cannot be: nobody knows how much of their time is left.
+ENDED = {"poll": "poll=-1/EINTR", "finite-epoll": "epoll=-1/EINTR", "nanosleep": "nanosleep=-1/EINTR"}
 
 
 @pytest.mark.parametrize("call", SLEEPS)
@@ -263,6 +266,8 @@ def test_sleepers_get_what_they_waited_for(image: Image, first: Payload, call: s
         program.ask(f"sleep {call}", r"^asleep\n")
         result = quiescent(program.pid, first)
         assert result.threads_interrupted in (1, 2)     # the main thread may be back at reading commands
+        process.revert(program.pid, image.build_id.hex(), 0)
+        quiescent(program.pid, first)
         program.ask("wake", rf"^{SLEEPS[call]} woken\n")
         program.ask("first", r"^first 7\n")
 
@@ -273,6 +278,15 @@ def test_documented_exceptions(image: Image, first: Payload, call: str) -> None:
         program.ask(f"sleep {call}", r"^asleep\n")
         quiescent(program.pid, first)
         program.ask("wake", rf"^{ENDED[call]} woken\n")
+
+
+def test_a_signal_of_the_program_still_ends_a_call(image: Image, chain: list[Payload]) -> None:
+    with start(image) as program:
+        program.ask("sleep pause", r"^asleep\n")
+        for payload in chain[:4]:
+            quiescent(program.pid, payload)
+        program.ask("signal", r"^signalled 0\n")
+        program.ask("wake", r"^pause=-1/EINTR woken\n")
 
 
 # ---- the polling program -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -322,6 +323,79 @@ static void *sleep_poll(void *unused) {
   return NULL;
 }
 
+static void *sleep_poll_for_ever(void *unused) {
+  struct pollfd ready = {.fd = sockets[0], .events = POLLIN};
+
+  (void)unused;
+  arrive();
+  result("poll", poll(&ready, 1, -1));
+  return NULL;
+}
+
+static void *sleep_select(void *unused) {
+  struct timeval time = {60, 0};
+  fd_set set;
+
+  (void)unused;
+  FD_ZERO(&set);
+  FD_SET(sockets[0], &set);
+  arrive();
+  result("select", select(sockets[0] + 1, &set, NULL, NULL, &time));
+  return NULL;
+}
+
+/* In milliseconds: the sleep must neither end early nor begin anew. */
+static void *sleep_sleep(void *unused) {
+  struct timespec from, to;
+  unsigned left;
+  long ms;
+
+  (void)unused;
+  arrive();
+  clock_gettime(CLOCK_MONOTONIC, &from);
+  left = sleep(2);
+  clock_gettime(CLOCK_MONOTONIC, &to);
+  ms = (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000;
+  result("sleep", left ? -1 : ms >= 2000);
+  return NULL;
+}
+
+static void *sleep_timed_semaphore(void *unused) {
+  struct timespec until;
+
+  (void)unused;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += 60;
+  arrive();
+  result("sem_timedwait", sem_timedwait(&sleeping, &until));
+  return NULL;
+}
+
+static void *sleep_finite_epoll(void *unused) {
+  struct epoll_event event = {.events = EPOLLIN};
+  int epoll = epoll_create1(0);
+
+  (void)unused;
+  epoll_ctl(epoll, EPOLL_CTL_ADD, sockets[0], &event);
+  arrive();
+  result("epoll", epoll_wait(epoll, &event, 1, 60000));
+  close(epoll);
+  return NULL;
+}
+
+static void nothing(int number) { (void)number; }
+
+/* Woken by a signal of the program's own: that must still end it. */
+static void *sleep_pause(void *unused) {
+  struct sigaction action = {.sa_handler = nothing};
+
+  (void)unused;
+  sigaction(SIGUSR2, &action, NULL);
+  arrive();
+  result("pause", pause());
+  return NULL;
+}
+
 static void *sleep_nanosleep(void *unused) {
   struct timespec time = {.tv_nsec = 700000000};
 
@@ -372,7 +446,9 @@ static const struct {
   const char *name;
   void *(*function)(void *);
 } sleepers[] = {{"read", sleep_read}, {"recv", sleep_recv}, {"poll", sleep_poll}, {"nanosleep", sleep_nanosleep},
-                {"epoll", sleep_epoll}, {"semaphore", sleep_semaphore}, {"condition", sleep_condition}, {"futex", sleep_futex}};
+                {"epoll", sleep_epoll}, {"semaphore", sleep_semaphore}, {"condition", sleep_condition}, {"futex", sleep_futex},
+                {"poll-for-ever", sleep_poll_for_ever}, {"select", sleep_select}, {"sleep", sleep_sleep},
+                {"sem_timedwait", sleep_timed_semaphore}, {"finite-epoll", sleep_finite_epoll}, {"pause", sleep_pause}};
 
 /* Until the kernel says that the last thread sleeps. */
 static void wait_asleep(void) {
@@ -574,6 +650,8 @@ static void command(char *line) {
     sleep_in(line + 6);
   else if (!strcmp(line, "wake"))
     wake_sleepers();
+  else if (!strcmp(line, "signal"))
+    printf("signalled %d\n", pthread_kill(threads[0], SIGUSR2));
   else if (!strcmp(line, "cancel"))
     cancel_in_region();
   else if (!strncmp(line, "veto ", 5))
