@@ -100,6 +100,16 @@ def read_object(sections: Sequence[Any], symbols: Sequence[Any]) -> DebugTypes:
         return DebugTypes(reason=f"debug information: {e}")
 
 
+def directories(sections: DebugSections) -> set[str]:
+    """The directories that the compiler ran in (DW_AT_comp_dir), of an object or a linked file; of what is not understood
+    none."""
+    try:
+        _, units = _units(sections)
+        return {d for unit in units if (d := unit.string(*unit.root, dwarf.AT_COMP_DIR))}
+    except (DebugInfoError, IndexError, struct.error):
+        return set()
+
+
 def debug_sections(sections: Sequence[Any], symbols: Sequence[Any]) -> DebugSections:
     """The debug sections among `sections` of a relocatable object.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from . import arch, contents, elf, names, unwind
+from . import arch, contents, debuginfo, elf, names, unwind
 from .baseline import Store
 from .dwarf import DebugInfoError
 from .elf import Elf, ElfError, Rela, Section, Symbol
@@ -99,6 +99,10 @@ class OldCode:
         self._allocated = [s for s in file.sections if s.flags & elf.SHF_ALLOC and not s.flags & elf.SHF_TLS]
         self._lines: LineTable | None = None
         self._lsdas: dict[int, int] | None = None
+
+    @functools.cached_property
+    def directories(self) -> set[str]:
+        return _directories(self.file)
 
     def section(self, address: int) -> Section:
         for section in self._allocated:
@@ -176,6 +180,13 @@ def _line_table(file: Elf, linked: bool) -> LineTable:
     return LineTable(b"")
 
 
+def _directories(file: Elf) -> set[str]:
+    try:
+        return debuginfo.directories(debuginfo.debug_sections(file.sections, file.symbols))
+    except DebugInfoError:
+        return set()
+
+
 class NewObject:
     """An instrumented object, with what only the comparison needs."""
 
@@ -190,6 +201,10 @@ class NewObject:
         self.lines = _line_table(self.file, linked=False)
         self._by_name = {s.name: s for s in self.file.symbols if s.name and s.defined}
         self._lsdas: dict[tuple[int, int], Rela] | None = None
+
+    @functools.cached_property
+    def directories(self) -> set[str]:
+        return _directories(self.file)
 
     def body(self, name: str) -> Symbol:
         """The code of the function whose unique name is `name`: what its slot points to."""
@@ -401,17 +416,30 @@ class _Comparison:
     def _string(self, section: Section, position: int, address: int, place: _Place | None) -> None:
         end = section.data.find(b"\0", position)
         ours, theirs = section.data[position:end], self.old.string(address)
-        if end < 0 or ours != theirs and not same_but_time(ours, theirs, self.new.made):
-            if end < 0 or place is None:
-                raise _Different("another string")
-            self._numbers_in_text(ours, theirs, place)
+        if end < 0:
+            raise _Different("a string without an end")
+        if ours != theirs:
+            self._text(ours, theirs, place)
 
-    def _numbers_in_text(self, ours: bytes, theirs: bytes, place: _Place) -> None:
-        if _NUMBER.sub(b"0", ours) != _NUMBER.sub(b"0", theirs):
+    def _text(self, ours: bytes, theirs: bytes, place: _Place | None) -> None:
+        """Two strings that differ."""
+        if same_but_time(ours, theirs, self.new.made) or self._same_but_directory(ours, theirs):
+            return
+        if place is None or _NUMBER.sub(b"0", ours) != _NUMBER.sub(b"0", theirs):
             raise _Different("another string")
+        # "file.c:12", and asserts within asserts
         for mine, other in zip(_NUMBER.findall(ours), _NUMBER.findall(theirs)):
             if mine != other:
                 self._lines(place, int(mine), int(other))
+
+    def _same_but_directory(self, ours: bytes, theirs: bytes) -> bool:
+        """Whether all that differs is the directory in which the compiler ran, at the start of a path."""
+        for mine in self.new.directories:
+            start = mine.encode(errors="surrogateescape") + b"/"
+            for other in self.old.directories if ours.startswith(start) else ():
+                if theirs == other.encode(errors="surrogateescape") + b"/" + ours[len(start):]:
+                    return True
+        return False
 
     def _data(self, section: Section, start: int, end: int, address: int, place: _Place | None = None) -> None:
         """A constant or a table, with references to code and to other constants; or a string, where those are not merged."""
@@ -437,10 +465,10 @@ class _Comparison:
             else:
                 raise _Different(f"a relocation of type {rela.type} in data")
             ours[at:at + width] = theirs[at:at + width] = bytes(width)
-        if ours != theirs and not same_but_time(bytes(ours), bytes(theirs), self.new.made):
-            if place is None or not _TEXT.fullmatch(ours):
+        if ours != theirs:
+            if not _TEXT.fullmatch(ours):
                 raise _Different("another constant")
-            self._numbers_in_text(bytes(ours), bytes(theirs), place)
+            self._text(bytes(ours), bytes(theirs), place)
 
     def _table_entry(self, section: Section, rela: Rela, table: int, value: int, at: int) -> None:
         """A distance in a table. Jump tables count from the table's start, so that the addend holds the entry's offset."""

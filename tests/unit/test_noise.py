@@ -103,7 +103,7 @@ def folder() -> Iterator[Path]:
 def build(folder: Path, source: str, suffix: str, compiler: str, flags: str) -> Path:
     """An instrumented object, compiled in a fixed place so that nothing but the source differs."""
     where = folder / f"{compiler}{flags.replace(' ', '')}"
-    where.mkdir(exist_ok=True)
+    where.mkdir(exist_ok=True, parents=True)
     (where / f"x.{suffix}").write_text(source)
     words = [compiler, *flags.replace("-no-pie", "").split(), "-g", "-w", "-ffunction-sections", "-fdata-sections", "-fno-common"]
     subprocess.run([*words, "-c", f"x.{suffix}", "-o", "x.o"], cwd=where, check=True, timeout=300)
@@ -225,6 +225,16 @@ def test_time_macros_are_noise(folder: Path) -> None:
     assert pair.differ == {"born"} and pair.why("born") is None
     os.utime(folder / "gcc-O2" / "x.o", (moment.timestamp() - 86400,) * 2)
     assert NewObject(folder / "gcc-O2" / "x.o").made < moment
+
+
+@pytest.mark.parametrize(("said", "noise"), [("another", True), ("elsewhere", False)])
+def test_the_directory_of_the_build_is_noise(folder: Path, said: str, noise: bool) -> None:
+    """A macro that holds the absolute path of the source; built in one place, then in another."""
+    one = Pair(folder / "one", *[IN_C.replace('"logs"', f'"{folder}/one/gcc-O2/x.c"')] * 2, "c", "gcc", "-O2")
+    text = IN_C.replace('"logs"', f'"{folder}/{said}/gcc-O2/x.c"')
+    two = Pair(folder / "another", text, text, "c", "gcc", "-O2")
+    one.new = two.new
+    assert (one.why("logs") is None) == noise
 
 
 def test_files_without_line_information_or_with_damage_give_no_noise(folder: Path) -> None:
