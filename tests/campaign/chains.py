@@ -5,7 +5,6 @@ again. The same seed and toolchain give the same chain.
 """
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import tempfile
@@ -19,10 +18,10 @@ import emit
 from builds import Builder, BuildFailed, Toolchain
 from edits import KINDS, Editor, Kind
 from machine import Machine
+from patcher import AGENT_REFUSES, NotLive, Patcher
 from program import Program, generate
 
-from hotreload_tool import abi, bundle, hotpatch, process
-from hotreload_tool.baseline import Store
+from hotreload_tool import vanished
 from hotreload_tool.errors import HotreloadError, Refused
 from hotreload_tool.request import ImageRequest, LinkRequest, ObjectRequest
 from livetools import LiveError
@@ -32,11 +31,9 @@ APPLIED, NOTHING, REFUSED = "applied", "nothing changed", "refused"
 WRONG, TOOL_ERROR, UNEXPECTED, NEEDLESS = "WRONG", "tool error", "refused without need", "applied without need"
 INVALID = "not valid"                        # the generator made something that does not compile
 BAD = (WRONG, TOOL_ERROR, UNEXPECTED, NEEDLESS)
-_UNSUPPORTED = "agent"                       # stands for the refusal code where the agent in the process refuses
 # clang before 18 takes static variables out of the object, or makes them smaller, when nothing writes to them any more; an
 # edit that brings such a variable back, or drops it, is refused.
 _CLANG = {"variable-folded", "data-size", "data-align", "data-type", "tls-new", "tls-changed"}
-_APPLY_SECONDS = 30.0
 _COMMANDS = 10                               # to the process after each edit
 _UNDO = Kind("edit taken back", lambda e: True, frozenset().union(*(kind.refusals for kind in KINDS)))
 
@@ -145,8 +142,8 @@ class Session:
             if not self.machines:
                 raise Wrong(f"to {line!r} it said {_differing(answer.strip(), [expected for _, expected in said])}")
 
-    def adopt(self, program: Program) -> None:
-        self.machines = [new for machine in self.machines for new in machine.adopt(program)]
+    def adopt(self, program: Program, left_out: frozenset[tuple[str, str]] = frozenset()) -> None:
+        self.machines = [new for machine in self.machines for new in machine.adopt(program, left_out)]
 
 
 def _differing(answer: str, expected: list[str]) -> str:
@@ -157,12 +154,6 @@ def _differing(answer: str, expected: list[str]) -> str:
     return ", ".join(places[:6]) or f"{len(answer.split())} numbers, not {len(first.split())}"
 
 
-def start(program: Path, sockets: Path) -> Process:
-    process = Process([program], cwd=program.parent, env={**os.environ, "HOTRELOAD_RUNTIME_DIR": str(sockets), "LC_ALL": "C"})
-    process.expect(r"^ready\n")
-    return process
-
-
 # ---- a chain -------------------------------------------------------------------------------------------------------
 
 
@@ -170,56 +161,38 @@ class Chain:
     """A program under edit. `attempt` makes one edit go live, or says why not."""
 
     def __init__(self, folder: Path, runtime: Path, chain: Toolchain, program: Program, stack: ExitStack) -> None:
-        self.sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hr-")))
-        self.sockets.chmod(0o700)
-        os.environ["HOTRELOAD_RUNTIME_DIR"] = str(self.sockets)
-        self.stack = stack
         self.project = Project(folder, runtime, chain)
         self.project.write(program)
-        self.binary = self.project.link()
-        self.store = Store(folder / ".hotreload")
-        self.build_id = self.store.file_image(self.project.image, "program")
-        self.original = program
-        self.applied: list[Program] = []
-        self.session = self._new_session()
-
-    def _new_session(self) -> Session:
-        return Session(self.stack.enter_context(start(self.binary, self.sockets)), self.original)
+        self._binary = self.project.link()
+        self._patcher = Patcher(self.project.image, stack)
+        self._original = program
+        self._applied: list[Program] = []
+        self.session = Session(self._patcher.start(self._binary), program)
 
     def attempt(self, program: Program) -> tuple[str, str]:
-        """(APPLIED | NOTHING | REFUSED, codes). Raises Wrong, LiveError, BuildFailed, HotreloadError."""
+        """(APPLIED | NOTHING | REFUSED, codes and reasons). Raises Wrong, NotLive, LiveError, BuildFailed, HotreloadError."""
         self.project.write(program)
-        request = self.project.request()
         try:
-            made = hotpatch.make_generation(self.store, self.build_id, request, hotpatch.read_maps(request))
+            brought = self._patcher.patch(self.session.process.pid, self.project.request())
         except Refused as e:
             return REFUSED, ",".join(sorted({r.code for r in e.refusals})) + " " + "; ".join(str(r) for r in e.refusals)[:600]
-        if made is not None:
-            try:
-                self._apply(self.session.process.pid, made)
-            except process.AgentError as e:
-                if e.code is not abi.Code["UNSUPPORTED"]:
-                    raise
-                self.store.withdraw(self.build_id, made)
-                return REFUSED, f"{_UNSUPPORTED} {e}"
-            self.applied.append(program)
-        self.session.adopt(program)
-        return (NOTHING if made is None else APPLIED), ""
+        if brought is not None:
+            self._applied.append(program)
+        self.session.adopt(program, self._left_out(brought or []))
+        return (NOTHING if brought is None else APPLIED), ""
 
-    def _apply(self, pid: int, made: Path) -> None:
-        patch = bundle.read(made).image(self.build_id)
-        assert patch is not None
-        answer = process.apply(pid, [self.store.payload(patch[1])], when="now", timeout=_APPLY_SECONDS)
-        mine = next(i for i in answer.images if i.build_id == self.build_id)
-        if mine.functions_live != mine.functions_changed or mine.functions_changed != len(patch[0]["changed"]):
-            raise Wrong(f"{mine.functions_live} of {mine.functions_changed} changed functions are live")
+    def _left_out(self, brought: Sequence[str]) -> frozenset[tuple[str, str]]:
+        """(function, variable) that this patch brought, perhaps because the compiler had left them out before: clang before 18
+        drops static variables that are written and never read, so that their values are not there when an edit reads them."""
+        if "clang" not in self.project.chain.command:
+            return frozenset()
+        return frozenset(vanished.source_name(name.partition("~")[0]) for name in brought)
 
     def check_latecomer(self, rng: random.Random) -> None:
         """A process of the same build that starts now takes all generations, and is then as good."""
-        late = self._new_session()
-        for program, made in zip(self.applied, self.store.chain(self.build_id)):
-            self._apply(late.process.pid, made)
-            late.adopt(program)
+        late = Session(self._patcher.start(self._binary), self._original)
+        for program, made in zip(self._applied, self._patcher.store.chain(self._patcher.build_id)):
+            late.adopt(program, self._left_out(self._patcher.apply(late.process.pid, made)))
         late.converse(rng)
 
 
@@ -252,7 +225,7 @@ def run_chain(seed: int, chain: Toolchain, edits: int, runtime: Path, keep: Path
             running.check_latecomer(rng)
         except BuildFailed as e:
             yield Outcome(kind_name, INVALID, str(e)[-600:], number, seed, chain)
-        except (Wrong, LiveError) as e:
+        except (Wrong, NotLive, LiveError) as e:
             yield Outcome(kind_name, WRONG, str(e)[:600], number, seed, chain)
         except HotreloadError as e:
             yield Outcome(kind_name, TOOL_ERROR, f"{type(e).__name__}: {e}"[:1500], number, seed, chain)
@@ -275,7 +248,7 @@ def _edit(rng: random.Random, history: Sequence[Program], only: str | None) -> t
 
 def _judge(kind: Kind, verdict: str, detail: str, new: Program, chain: Toolchain) -> str:
     # gold puts constants between code, where they cannot be changed without making code writable.
-    allowed = kind.refusals | ({_UNSUPPORTED} if chain.linker == "gold" else set())
+    allowed = kind.refusals | ({AGENT_REFUSES} if chain.linker == "gold" else set())
     allowed |= _CLANG if "clang" in chain.command else set()
     if verdict == REFUSED and not set(detail.split(" ")[0].split(",")) <= allowed:
         return UNEXPECTED

@@ -295,7 +295,7 @@ class _Writer:
         self.f, self.labels = f, 0
         lines = [self.head(f, True), "{"]
         for v in self.p.statics_of(f.id):
-            if v.dynamic is not None and f.flavour != "variadic":
+            if v.dynamic is not None:
                 lines.append(f"  static {_declarator(v)} = ({v.ctype})({self.expr(v.dynamic)});")
             else:
                 lines.append("  " + _definition(v))

@@ -269,9 +269,10 @@ class Machine:
 
     # ---- patches -----------------------------------------------------------------------------------
 
-    def adopt(self, new: Program) -> list["Machine"]:
+    def adopt(self, new: Program, left_out: frozenset[tuple[str, str]] = frozenset()) -> list["Machine"]:
         """What this process may be after a patch to `new`. More than one where the tool may choose: a static local that comes
-        back, or whose function was renamed, goes on or starts anew."""
+        back, or whose function was renamed, goes on or starts anew. `left_out`: (function, variable), as symbols have them,
+        of which this process had no value."""
         old = self.program
         next_machine = copy.copy(self)
         next_machine.program, next_machine.state = new, {}
@@ -280,6 +281,8 @@ class Machine:
         unsure: list[tuple[tuple[int, int], list[int]]] = []
         for key, numbers in {**self.retired, **self.state}.items():
             v = new.vars.get(key[0])
+            if v is not None and _named(v, new, left_out):
+                continue
             if v is None:
                 next_machine.retired[key] = numbers
             elif v.id in old.vars:
@@ -292,6 +295,15 @@ class Machine:
                 if v.kind == "slocal":
                     unsure.append((key, numbers))
         return list(_choices(next_machine, unsure))
+
+
+def _named(v: Var, p: Program, names: frozenset[tuple[str, str]]) -> bool:
+    """Whether one of the names means `v`. In C++ they are mangled: _Z3f12jj and _ZL2v7 hold f12 and v7, behind their length."""
+    if v.kind == "slocal":
+        owner = p.functions[v.owner]
+        name = f"m{owner.slot}" if owner.flavour == "method" else owner.name
+        return any(variable == v.name and (function == name or f"{len(name)}{name}" in function) for function, variable in names)
+    return any(not function and variable in (v.name, f"_ZL{len(v.name)}{v.name}") for function, variable in names)
 
 
 def _renamed_owner(old: Program, new: Program, v: Var) -> bool:
