@@ -28,7 +28,7 @@ from .baseline import Store
 from .dwarf import DebugInfoError
 from .elf import Elf, ElfError, Rela, Section, Symbol
 from .lines import LineTable
-from .live import LiveFunction, LiveState
+from .live import LiveData, LiveFunction, LiveState
 from .plan import Binding, IsNoise
 from .survey import Part, Survey, survey
 
@@ -45,6 +45,9 @@ _NUMBER = re.compile(rb"\d+")
 
 class _Different(Exception):
     """Not noise. The message says why, for tests and people who look into it."""
+
+
+_DAMAGE = (_Different, ElfError, unwind.UnwindError, DebugInfoError, struct.error, IndexError)
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,21 @@ def judge(store: Store, live: LiveState, objects: Mapping[str, Path]) -> IsNoise
         assert patch is not None
         return OldCode(elf.parse(patch[1], f"payload of generation {generation}"))
 
-    def asked(obj: str, was: LiveFunction, binding: Callable[[str], Binding | None]) -> bool:
+    @functools.cache
+    def built() -> dict[str, set[str]]:
+        """Digests of the data that the image was linked with."""
+        found: dict[str, set[str]] = {}
+        for m in live.facts.maps:
+            for entry in m.data:
+                found.setdefault(entry.name, set()).add(entry.digest)
+        return found
+
+    def asked(obj: str, was: LiveFunction | LiveData, binding: Callable[[str], Binding | None]) -> bool:
         try:
+            if isinstance(was, LiveData):
+                # What a patch wrote to it since is in that patch, and not worth looking for.
+                return was.generation == 0 and was.digest in built().get(was.name, ()) and is_same_data(
+                    was.name, new(obj), old(0), was.address, was.size, lambda name: _target(live, binding(name)))
             return was.body is not None and is_noise(was.name, new(obj), old(was.generation), was.body, was.size,
                                                      lambda name: _target(live, binding(name)))
         except (ElfError, struct.error):
@@ -216,6 +232,12 @@ class NewObject:
                 return found[0]
         raise _Different(f"the object has no code of {name}")
 
+    def defined(self, name: str) -> Symbol:
+        found = self._by_name.get(name)
+        if found is None or found.shndx >= len(self.file.sections):
+            raise _Different(f"the object does not define {name}")
+        return found
+
     def lsda(self, section: int, offset: int) -> Rela | None:
         if self._lsdas is None:
             self._lsdas = {}
@@ -242,7 +264,7 @@ def why_not(name: str, new: NewObject, old: OldCode, old_body: int, old_size: in
         if body.size != old_size:
             raise _Different("its size changed")
         _Comparison(new, old, resolve).function(body, old_body)
-    except (_Different, ElfError, unwind.UnwindError, DebugInfoError, struct.error, IndexError) as e:
+    except _DAMAGE as e:
         return str(e) or type(e).__name__
     return None
 
@@ -253,6 +275,19 @@ class _Place(NamedTuple):
     at: int                # offset in it
     base: int              # where the old code has the start of that section
     address: int           # of the old instruction
+
+
+def is_same_data(name: str, new: NewObject, old: OldCode, address: int, size: int, resolve: Resolve) -> bool:
+    """The same for a variable or constant of `size` bytes at `address`, whose content differs."""
+    try:
+        symbol = new.defined(name)
+        if symbol.size != size:
+            return False
+        section = new.file.sections[symbol.shndx]
+        _Comparison(new, old, resolve).data(section, symbol.value, symbol.value + size, address)
+    except _DAMAGE:
+        return False
+    return True
 
 
 @dataclass
@@ -400,7 +435,7 @@ class _Comparison:
         elif not part.start <= position < part.end or part.end - part.start > _MOST or _is_state(section):
             raise _Different("data that is reached in another way")
         else:
-            self._data(section, part.start, part.end, address - (position - part.start), place)
+            self.data(section, part.start, part.end, address - (position - part.start), place)
 
     def _code_part(self, part: Part, position: int, address: int) -> None:
         """A place in code: in what is being compared already, or in a part that the compiler split off or cloned."""
@@ -441,7 +476,7 @@ class _Comparison:
                     return True
         return False
 
-    def _data(self, section: Section, start: int, end: int, address: int, place: _Place | None = None) -> None:
+    def data(self, section: Section, start: int, end: int, address: int, place: _Place | None = None) -> None:
         """A constant or a table, with references to code and to other constants; or a string, where those are not merged."""
         known = self._places.get((section.index, start))
         if known is not None or len(self._places) >= _MOST_PARTS:
@@ -504,7 +539,7 @@ class _Comparison:
         home = self.new.file.sections[symbol.shndx]
         position = symbol.value + ours.addend
         part = self.new.survey.chunk(home, position)
-        self._data(home, position, min(part.end, home.size), theirs)
+        self.data(home, position, min(part.end, home.size), theirs)
 
     # ---- lines ------------------------------------------------------------------------------------
 

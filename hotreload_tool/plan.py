@@ -121,8 +121,9 @@ class Update:
     type: str | None = None
 
 
-# (object, function as it lives, what a name of the new object is in the process) -> whether the change is noise (noise.py)
-IsNoise = Callable[[str, LiveFunction, Callable[[str], "Binding | None"]], bool]
+# (object, function or variable as it lives, what a name of the new object is in the process) -> whether the change is
+# noise (noise.py)
+IsNoise = Callable[[str, LiveFunction | LiveData, Callable[[str], "Binding | None"]], bool]
 
 
 @dataclass(frozen=True)
@@ -332,7 +333,8 @@ class _Work:
             for aspect in differences.keys() - {"content"}:
                 old, new = differences[aspect]
                 self._refuse(f"data-{aspect}", obj, entry.name, old=old, new=new)
-        else:
+        elif (entry.name, entry.size) != (was.name, was.size) or self.is_noise is None \
+                or not self.is_noise(obj, was, self._binding):
             self._update(obj, entry, was)
 
     def _fits(self, was: LiveData, entry: DataEntry) -> bool:

@@ -433,6 +433,7 @@ int note(const char *file, int line);
 int checked(int n) { assert(n < 100); note(__FILE__, __LINE__); return n * 10; }
 int answered(int n) { note("answered", 40); return n + 7; }
 const char *since(void) { return "since " __DATE__ " " __TIME__; }
+const char built[] = __DATE__ " " __TIME__, *const when = __TIME__;
 """
 ASSERTS_MAIN = r"""
 #include <stdio.h>

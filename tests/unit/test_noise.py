@@ -16,7 +16,7 @@ import pytest
 from hotreload_tool import elf, names
 from hotreload_tool.arch import x86_64
 from hotreload_tool.instrument import carried_map, instrument_file
-from hotreload_tool.noise import NewObject, OldCode, Target, is_noise, same_but_time, why_not
+from hotreload_tool.noise import NewObject, OldCode, Target, is_noise, is_same_data, same_but_time, why_not
 
 COMMON = r"""
 #include <assert.h>
@@ -216,6 +216,24 @@ def test_time_of_compilation_is_noise_only_if_it_is_that_time() -> None:
     assert not same_but_time(b"begun Jan  2 2026 00:03:01.", old, made)
     assert not same_but_time(b"built Jan  2 2026 99:03:01.", old, made)
     assert not same_but_time(b"at 00:03:01 00:03:01", b"at 00:03:01", made)
+
+
+@pytest.mark.parametrize("flags", ["-O0", "-O2", "-O2 -fno-pie -no-pie"])
+def test_data_that_holds_the_time_of_compilation(folder: Path, flags: str) -> None:
+    text = 'const char built[] = "on " __DATE__; const char *at = "at " __TIME__;'
+    text += "struct {int a; const char *b;} t = {1, __TIME__};"
+    new = IN_C + text
+    old = IN_C + text.replace("__DATE__", '"Feb  3 2004"').replace("__TIME__", '"05:06:07"')
+    pair = Pair(folder, old, new, "c", "gcc", flags)
+    for name in ("built", "at", "t"):
+        symbol = pair.symbols[name]
+        assert is_same_data(name, pair.new, pair.old, symbol.value, symbol.size, pair.resolve), name
+    other = Pair(folder, old, new.replace('"on "', '"of "').replace('"at "', '"in "').replace("{1,", "{2,"), "c", "gcc", flags)
+    for name in ("built", "at", "t"):
+        symbol = other.symbols[name]
+        assert not is_same_data(name, other.new, other.old, symbol.value, symbol.size, other.resolve), name
+    symbol = pair.symbols["built"]
+    assert not is_same_data("nothing", pair.new, pair.old, symbol.value, symbol.size, pair.resolve)
 
 
 def test_time_macros_are_noise(folder: Path) -> None:

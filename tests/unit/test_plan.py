@@ -690,8 +690,9 @@ def test_noise_is_no_change():
 
 
 def test_only_noise_is_an_empty_plan():
-    made, _ = noise_plan(objmap("a.o", fn("f", "1"), V), objmap("a.o", fn("f", "2"), V), "f")
-    assert made.empty
+    old, new = objmap("a.o", fn("f", "1"), V), objmap("a.o", fn("f", "2"), replace(V, digest="0" * 32))
+    assert noise_plan(old, new, "f", "v")[0].empty
+    assert [u.name for u in noise_plan(old, new, "f")[0].updates] == ["v"]
 
 
 def test_noise_is_linked_anew_if_a_name_in_it_means_something_else():
