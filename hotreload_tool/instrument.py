@@ -145,13 +145,13 @@ def _supported(obj: Elf, object_name: str, options: Options) -> ModuleType:
 
 
 def _relocate_direct_references(s: Survey) -> dict[Part, list[str]]:
-    """Give a relocation to calls (and to addresses) of functions that the assembler resolved within a section.
+    """Give a relocation to calls (and to addresses) of functions and clones that the assembler resolved within a section.
 
     Returns, for each function, the functions it reaches in a way that cannot be relocated (short jumps)."""
     unreachable: dict[Part, list[str]] = {}
     for section_index, parts in list(s.parts.items()):
         section = s.elf.sections[section_index]
-        starts = {p.start: p for p in parts if p.kind == "function"}
+        starts = {p.start: p for p in sorted(parts, key=lambda p: p.kind == "function") if p.is_code}
         if not starts:
             continue
         known = {r.offset for r in s.elf.relocations(section)}
@@ -163,14 +163,33 @@ def _relocate_direct_references(s: Survey) -> dict[Part, list[str]]:
                 continue
             if ref.kind in ("jump", "short") and source is callee:
                 continue                         # a loop whose head is the function's first instruction
-            if ref.kind == "short":
+            if ref.kind != "short":
+                kind = s.arch.PC32 if ref.kind == "address" else s.arch.CALL32
+                added.append(Rela(ref.field, kind, callee.symbols[0].index, -s.arch.PC_BIAS))
+            elif callee.kind == "clone":             # it stays where it is: one byte is enough, now as before
+                added.append(Rela(ref.field, s.arch.SHORT_JUMP, callee.symbols[0].index, -s.arch.width(s.arch.SHORT_JUMP)))
+            else:
                 unreachable.setdefault(source, []).append(callee.name or "")
-                continue
-            kind = s.arch.PC32 if ref.kind == "address" else s.arch.CALL32
-            added.append(Rela(ref.field, kind, callee.symbols[0].index, -s.arch.PC_BIAS))
         if added:
             s.elf.set_relocations(section, sorted(s.elf.relocations(section) + added))
-    return unreachable
+    return _also_through_clones(s, unreachable) if any(p.kind == "clone" for p in unreachable) else unreachable
+
+
+def _also_through_clones(s: Survey, unreachable: dict[Part, list[str]]) -> dict[Part, list[str]]:
+    """A clone is part of every function that reaches it, and so is what it jumps to."""
+    found: dict[Part, list[str]] = {}
+    for function in s.functions():
+        reached = {function: None}
+        for part in (pending := [function]):
+            used = [s.target(part.section, r).part for r in s.elf.relocations(part.section) if part.start <= r.offset < part.end]
+            new = {p: None for p in used if p is not None and p.kind == "clone" and p not in reached}
+            reached.update(new)
+            pending += new
+        names = dict.fromkeys(name for part in reached for name in unreachable.get(part, []))
+        names.pop(function.name or "", None)
+        if names:
+            found[function] = list(names)
+    return found
 
 
 def _is_instruction(s: Survey, part: Part, offset: int) -> bool:

@@ -138,6 +138,7 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
     image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
     _name_new_content(obj, request, cpu)
     words = _bind_thread_locals(obj, name, number, request, cpu)
+    living: set[tuple[int, int]] = set()         # places of what lives: in a section of several, a copy that nothing refers to
     for symbol in obj.symbols:
         if symbol.binding == elf.STB_LOCAL or symbol.type == elf.STT_TLS or symbol.name == "_GLOBAL_OFFSET_TABLE_":
             continue
@@ -146,9 +147,13 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
             continue
         address = _live_address(symbol, request)
         if address is not None:
+            living.add((symbol.shndx, symbol.value))
             symbol.shndx, symbol.value, symbol.size = image.index, address, 0
             symbol.info = elf.STB_WEAK << 4 | (elf.STT_NOTYPE if symbol.type == elf.STT_GNU_IFUNC else symbol.type)
             symbol.other = elf.STV_HIDDEN
+    for symbol in obj.symbols:
+        if symbol.binding == elf.STB_LOCAL and symbol.type == elf.STT_OBJECT and (symbol.shndx, symbol.value) in living:
+            symbol.info = elf.STB_LOCAL << 4 | elf.STT_NOTYPE
     return words
 
 

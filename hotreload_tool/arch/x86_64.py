@@ -18,6 +18,7 @@ PAGE = 4096                     # granularity of mapping; payload segments are a
 R_NONE, R_64, R_PC32, R_PLT32, R_GOTPCREL, R_32, R_32S = 0, 1, 2, 4, 9, 10, 11
 R_RELATIVE = 8
 R_PC64, R_GOTOFF64 = 24, 25
+R_PC8 = 15
 R_DTPOFF64, R_TLSGD, R_TLSLD, R_DTPOFF32, R_GOTTPOFF, R_TPOFF32, R_TPOFF64 = 17, 19, 20, 21, 22, 23, 18
 R_GOTPC32_TLSDESC, R_TLSDESC_CALL = 34, 35
 R_GOTPCRELX, R_REX_GOTPCRELX, R_PLTOFF64 = 41, 42, 31
@@ -26,7 +27,7 @@ ABSOLUTE = frozenset({R_64, R_32, R_32S})                 # S + A
 ABSOLUTE_POINTER = R_64                                    # what a slot holds
 ABSOLUTE_32 = frozenset({R_32, R_32S})                    # fit no position-independent payload
 PC_RELATIVE = frozenset({R_PC32, R_PLT32, R_PC64})        # S + A - P
-PC32, CALL32 = R_PC32, R_PLT32
+PC32, CALL32, SHORT_JUMP = R_PC32, R_PLT32, R_PC8
 GOT = frozenset({R_GOTPCREL, R_GOTPCRELX, R_REX_GOTPCRELX})   # address of the symbol's GOT entry - P
 BASE_RELATIVE = frozenset({R_GOTOFF64, R_PLTOFF64})       # large code model: relative to the GOT
 ADDRESS = ABSOLUTE | PC_RELATIVE | GOT | BASE_RELATIVE    # all that yield a symbol's address one way or another
@@ -38,7 +39,7 @@ TLS_DESCRIPTOR = frozenset({R_GOTPC32_TLSDESC, R_TLSDESC_CALL})
 PC_BIAS = 4                                               # a PC-relative field usually ends its instruction
 
 _WIDE = frozenset({R_64, R_PC64, R_GOTOFF64, R_PLTOFF64, R_DTPOFF64, R_TPOFF64, 16, 27, 28, 29, 30, 33})
-_NARROW = {12: 2, 13: 2, 14: 1, 15: 1, R_NONE: 0, R_TLSDESC_CALL: 0}
+_NARROW = {12: 2, 13: 2, 14: 1, R_PC8: 1, R_NONE: 0, R_TLSDESC_CALL: 0}
 
 
 def width(type: int) -> int:
