@@ -48,8 +48,9 @@ def _check_object(live: LiveState, plan: Plan, new: ObjectMap, path: Path) -> li
 def _gone(live: LiveState, plan: Plan, new: ObjectMap) -> list[DataEntry]:
     """Writable file-local variables that live in the process and that no variable of the new object continues."""
     kept: Collection[str] = {d.name for d in new.data} | {b.was for b in plan.bindings.values()}
+    public = {d.symbol for d in new.data if d.binding != "local"} | set(new.imports)    # what the declaration may mean now
     return [d for d in live.maps[new.object].data if d.binding == "local" and d.kind in _WRITABLE and d.name not in kept
-            and d.name in live.data and live.data[d.name].retired is None]
+            and d.symbol not in public and d.name in live.data and live.data[d.name].retired is None]
 
 
 def source_name(symbol: str) -> tuple[str, str]:
