@@ -838,9 +838,9 @@ def test_a_changed_struct_is_named_and_those_that_hold_it(units: str) -> None:
     assert names == {"struct foo"}
 
 
-def layout_of(source: str, name: str, *flags: str) -> tuple[str, str]:
+def layout_of(source: str, name: str, *flags: str, compiler: str = "gcc") -> tuple[str, str]:
     """(layout, virtual functions) of one type of a C++ source."""
-    found = types_in(compiled(source, "-g", "-std=c++17", *flags, suffix="cc"))
+    found = types_in(compiled(source, "-g", "-std=c++17", *flags, suffix="cc", compiler=compiler))
     assert found.typed, found.reason
     layouts = {found.layouts[key] for key, printed in found.units.items() if printed == name}
     assert len(layouts) == 1
@@ -918,6 +918,20 @@ def test_what_is_part_of_objects_is_layout(edit: tuple[str, str], units: str) ->
     changed, virtuals = layout_of(BOX.replace(*edit), "class Box", units)
     layout, same = layout_of(BOX, "class Box", units)
     assert changed != layout and virtuals == same
+
+
+@pytest.mark.parametrize("flags", [("-fdebug-types-section",), (), ("-gdwarf-4",)], ids=" ".join)
+def test_layouts_of_clang(flags: tuple[str, ...]) -> None:
+    """Signatures of clang's type units are digests of names: only the layout tells a change."""
+    if shutil.which("clang") is None:
+        pytest.skip("needs clang")
+    layout, virtuals = layout_of(BOX, "class Box", *flags, compiler="clang")
+    assert layout.split("\n")[:3] == ["struct 48", "0 base struct Base", "8 int a"]
+    assert virtuals.split("\n")[-2:] == ["2 _ZNK3Box4areaEi", "3 _ZN3Box4growEv"]
+    for edit in SAME_LAYOUT:
+        assert layout_of(BOX.replace(*edit), "class Box", *flags, compiler="clang") == (layout, virtuals), edit
+    for edit in OTHER_LAYOUT:
+        assert layout_of(BOX.replace(*edit), "class Box", *flags, compiler="clang")[0] != layout, edit
 
 
 def test_a_virtual_function_is_told_apart_from_the_layout() -> None:
