@@ -57,6 +57,8 @@ MAPS = st.builds(
         max_size=4,
     ),
     types=st.dictionaries(TEXT, TEXT, max_size=3),
+    layouts=st.dictionaries(TEXT, TEXT, max_size=3),
+    virtuals=st.dictionaries(TEXT, TEXT, max_size=3),
     imports=NAMES,
     special=st.lists(st.builds(SpecialEntry, section=TEXT, size=COUNTS, digest=TEXT), max_size=2),
 )
