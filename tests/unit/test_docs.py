@@ -10,6 +10,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 EDITS = REPO / "docs/edits.md"
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)(?:\[([\w-]+)\])?`")
+_CASE = re.compile(r"`tests/cases/([\w-]+)`")
 
 
 def rows() -> list[str]:
@@ -28,15 +29,20 @@ def test_there_are_rows() -> None:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: re.sub(r"\W+", "-", row.split("|")[1]).strip("-"))
 def test_each_edit_names_a_test_that_exists(row: str) -> None:
-    named = _NAMED.findall(row)
-    assert named, f"docs/edits.md: this row names no test: {row}"
+    named, cases = _NAMED.findall(row), _CASE.findall(row)
+    assert named or cases, f"docs/edits.md: this row names no test: {row}"
+    understood = len(named) + len(cases) == row.split("|")[3].count("`tests/")
+    assert understood, f"docs/edits.md: not all that this row names has the form of a test or a case: {row}"
+    for name in cases:
+        assert (REPO / "tests/cases" / name / "v2.c").exists() or (REPO / "tests/cases" / name / "v2.cc").exists(), (
+            f"docs/edits.md: there is no case {name}")
     for file, function, case in named:
         assert (REPO / file).is_file(), f"docs/edits.md: there is no {file}"
         assert function in functions(REPO / file), f"docs/edits.md: {file} has no {function}"
         assert f'"{case}"' in (REPO / file).read_text() or not case, f"docs/edits.md: {file} has no case {case}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/edits.md", "docs/architecture.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/edits.md", "docs/traps.md", "docs/architecture.md"])
 def test_links_lead_somewhere(page: str) -> None:
     source = REPO / page
     for target in re.findall(r"\]\(([^)#\s]+)\)", source.read_text()):

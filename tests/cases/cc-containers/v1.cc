@@ -1,5 +1,6 @@
 // Containers of the library, of types that were there and new ones.
 #include "case.h"
+//# Not: clang -O0
 //# Expect: 1 b
 
 #include <map>

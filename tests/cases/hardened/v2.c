@@ -1,0 +1,16 @@
+#include "case.h"
+//# Patch: ok
+//# Expect: <hello> 7
+//# Reject: hello 5
+
+static NOINLINE void fill(char *out, size_t size, const char *text) { snprintf(out, size, "<%s>", text); }
+static void (*volatile stored)(char *, size_t, const char *) = fill;
+
+void answer(const char *line)
+{
+  (void)line;
+  char text[16];
+
+  stored(text, sizeof text, "hello");
+  printf("%s %zu\n", text, strlen(text));
+}

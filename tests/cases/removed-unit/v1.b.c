@@ -1,0 +1,3 @@
+#include "case.h"
+
+int number(void) { return 1; }

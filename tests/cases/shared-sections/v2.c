@@ -1,0 +1,17 @@
+#include "case.h"
+//# Patch: ok
+//# Expect: 103 107 111
+
+static int first = 1;
+static int second = 5;
+static NOINLINE int helper(int n) { return n + 102; }
+static NOINLINE int outer(int n) { return helper(n); }
+NOINLINE int third(void) { return helper(9); }
+static int (*volatile stored)(int) = outer;
+static int *volatile pointer = &second;
+
+void answer(const char *line)
+{
+  (void)line;
+  printf("%d %d %d\n", stored(first), stored(*pointer), third());
+}

@@ -1,0 +1,17 @@
+// A table at the side that code fills by assembly, as for fix-ups: what would change it is refused, all else is not.
+#include "case.h"
+//# Expect: 5 1
+
+NOINLINE int risky(int n)
+{
+  __asm__ volatile("1: nop\n\t.pushsection fixups, \"aw\"\n\t.quad 1b\n\t.popsection" ::: "memory");
+  return n + 4;
+}
+NOINLINE int other(int n) { return n; }
+extern const long __start_fixups[], __stop_fixups[];
+
+void answer(const char *line)
+{
+  (void)line;
+  printf("%d %d\n", risky(other(1)), (int)(__stop_fixups - __start_fixups));
+}
