@@ -248,16 +248,19 @@ def _add_archived(news: dict[str, ObjectMap | None], candidates: dict[str, Objec
 def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content]:
     """What the constants that change in place hold now: by the last generation that wrote them, else by the image."""
     found: dict[str, Content] = {}
-    wanted = {u.was: u for u in plan.updates}
+    wanted = {u.address: u for u in plan.updates}      # not by name: static locals take others with the next generation
     for made in reversed(store.bundles(live.build_id)) if wanted else []:
         entry, data, _ = made.image(live.build_id) or ({}, b"", [])
-        touched = wanted.keys() & ({d["name"] for d in entry["data"]["updated"]} | {d["name"] for d in entry["data"]["added"]})
+        touched = [d for d in (*entry["data"]["updated"], *entry["data"]["added"]) if d["address"] in wanted]
         if touched:
             brought = elf.parse(data, f"payload of generation {entry['generation']}")
-            symbols = {s.name: s.value for s in brought.symbols if s.defined}
-            for name in touched:
-                address = symbols.get(name + payload.NEW_SUFFIX, wanted[name].address)
-                found[wanted.pop(name).name] = contents.read(brought, address, live.data[name].size)
+            start, end = entry["arena"]
+            symbols = {s.name: s.value for s in brought.symbols if s.defined and start <= s.value < end}
+            for record in touched:
+                place = symbols.get(record["name"] + payload.NEW_SUFFIX, symbols.get(record["name"]))
+                if place is not None:      # else all of its elements kept their initial values
+                    update = wanted.pop(record["address"])
+                    found[update.name] = contents.read(brought, place, update.old_size)
     if wanted:
         image = elf.read(live.path)
         found.update({u.name: contents.read(image, u.address, u.old_size) for u in wanted.values()})

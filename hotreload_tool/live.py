@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from . import difference
 from .difference import Definition, Retired
-from .errors import Damaged, NotForImage
-from .names import BODY_SUFFIX, SLOT_SUFFIX
+from .errors import Damaged, NotForImage, Refusal, Refused
+from .names import BODY_SUFFIX, LOCAL_SEPARATOR, SLOT_SUFFIX
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
 
+_BEHIND = 64            # bytes between the end of a function's code and its stub, at most: alignment
 NO_ID = "0" * 64       # the id of generation 0: the image as built
 
 
@@ -210,10 +211,12 @@ class _Symbols:
 
     def __init__(self, image: ImageFacts) -> None:
         self.slots = image.slots
+        self._path = image.path
         self._public: dict[str, ImageSymbol] = {}
         self._hidden: dict[str, list[ImageSymbol]] = {}
         self._local: dict[str, list[ImageSymbol]] = {}
         bodies = set(image.slots.values())
+        unique = {s.address for s in image.symbols if LOCAL_SEPARATOR in s.name and s.section != "*ABS*" and s.type != "TLS"}
         for symbol in image.symbols:
             if symbol.section == "*ABS*":
                 continue
@@ -221,17 +224,31 @@ class _Symbols:
                 self._public[symbol.name] = symbol
             elif symbol.visibility in self._LINKER_MADE_LOCAL:
                 self._hidden.setdefault(symbol.name, []).append(symbol)
-            elif symbol.address not in bodies:
+            elif symbol.address not in bodies and (symbol.address not in unique or LOCAL_SEPARATOR in symbol.name):
                 self._local.setdefault(symbol.name, []).append(symbol)
 
     def find(self, name: str) -> ImageSymbol | None:
         """What an instrumented object's public or unique name became. It is a plain local symbol where a version script
-        made it local; the code of a file-local function can bear the same name, but is known by its slot."""
+        made it local, and in every program that mold links; what is file-local in the source can bear the same name, but is
+        known by its slot, or by its unique name. Raises Refused where parts that are not instrumented have one too."""
         symbol = self._public.get(name)
-        for candidates in (self._hidden, self._local):
-            if symbol is None and len(candidates.get(name, ())) == 1:
-                symbol = candidates[name][0]
+        for candidates in (self._hidden.get(name, []), self._local.get(name, [])):
+            if symbol is None and len(candidates) > 1:
+                candidates = self._behind_its_code(name, candidates)
+            if symbol is None and len(candidates) == 1:
+                symbol = candidates[0]
         return symbol
+
+    def _behind_its_code(self, name: str, candidates: list[ImageSymbol]) -> list[ImageSymbol]:
+        """Those that can be the stub of `name`, which lies right behind the code; none if the image has no such code."""
+        if name.endswith((SLOT_SUFFIX, BODY_SUFFIX)):
+            return []
+        if candidates[0].type != "FUNC":
+            raise Refused([Refusal("ambiguous-symbol", "", name, f"{self._path} has {len(candidates)} variables of this name "
+                                   "that no other object sees, and it cannot be told which one is of an instrumented object",
+                                   "rename it and restart the program, or link it with another linker than mold")])
+        codes = [s for found in (self._hidden, self._local) for s in found.get(name + BODY_SUFFIX, ())]
+        return [c for c in candidates for code in codes if 0 < c.address - code.address - code.size <= _BEHIND]
 
     def bindable(self) -> Iterable[ImageSymbol]:
         """Symbols that an undefined symbol of a new object could mean."""

@@ -236,7 +236,9 @@ def run_chain(seed: int, chain: Toolchain, edits: int, runtime: Path, keep: Path
 
 def _edit(rng: random.Random, history: Sequence[Program], only: str | None) -> tuple[Kind, Program]:
     if len(history) > 2 and rng.random() < 0.05 and not only:
-        return _UNDO, history[-rng.randrange(2, min(4, len(history)) + 1)]
+        old = history[-rng.randrange(2, min(4, len(history)) + 1)].copy()
+        old.next_id = history[-1].next_id       # what is new after this is something else than what was undone
+        return _UNDO, old
     while True:
         kind = rng.choice(KINDS)
         if kind.language not in ("", history[-1].language) or only not in (None, kind.name):

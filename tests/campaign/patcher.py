@@ -13,7 +13,7 @@ from builds import run_tool
 from hotreload_tool import abi, bundle, hotpatch, instrument, process
 from hotreload_tool.baseline import Store
 from hotreload_tool.errors import Refusal, Refused
-from hotreload_tool.request import ImageRequest, LinkRequest, ObjectRequest
+from hotreload_tool.request import ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from livetools import Program as Process
 
 _APPLY_SECONDS = 30.0
@@ -70,20 +70,29 @@ class Patcher:
 class Live:
     """A program of a few source files, any language, built and running.
 
-    `compilers`: suffix -> command and flags, to which `-c SOURCE -o OBJECT` is added. `linker`: command and flags.
+    `compilers`: suffix -> command and flags, to which `-c SOURCE -o OBJECT` is added. `linker`: command and flags. With `host`,
+    the files become a shared library, and that text a program that is linked with it.
     """
 
     def __init__(self, stack: ExitStack, runtime: Path, files: Mapping[str, str], compilers: Mapping[str, Sequence[str]],
-                 linker: Sequence[str], libraries: Sequence[str] = ()) -> None:
+                 linker: Sequence[str], libraries: Sequence[str] = (), host: str = "") -> None:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="live-")))
         self._compilers, self._linker, self._files = compilers, linker, dict(files)
+        self._kind: ImageKind = "shared" if host else "program"
         self._compile(files)
         objects, archive = builds.runtime_objects(runtime)
-        self._image = self.folder / "program"
-        run_tool([*linker, *self._objects(), *objects, "-o", self._image, *libraries, "-Wl,--build-id=sha1", archive,
-                  "-lpthread", "-ldl"])
+        self._image = self.folder / ("libprogram.so" if host else "program")
+        run_tool([*linker, *(["-shared"] if host else []), *self._objects(), *objects, "-o", self._image, *libraries,
+                  "-Wl,--build-id=sha1", archive, "-lpthread", "-ldl"])
         self._patcher = Patcher(self._image, stack)
-        self.process = self._patcher.start(self._image)
+        self.process = self._patcher.start(self._host(host) if host else self._image)
+
+    def _host(self, text: str) -> Path:
+        source = self.folder / "host.c"
+        source.write_text(text)
+        target = self.folder / "host"
+        run_tool([*self._compilers[".c"], source, "-o", target, f"-L{self.folder}", "-lprogram", f"-Wl,-rpath,{self.folder}"])
+        return target
 
     def _objects(self) -> list[Path]:
         return [self.folder / f"{Path(name).stem}.o" for name in self._files]
@@ -112,5 +121,5 @@ class Live:
         command = [self._linker[0]]
         link = LinkRequest(driver=command, cc=command, cxx=command, libs=[], libpath=[], flags=[], sources=[])
         objects = [ObjectRequest(o.name, str(o), False) for o in self._objects()]
-        request = ImageRequest("program", str(self._image), "program", objects, link)
+        request = ImageRequest("program", str(self._image), self._kind, objects, link)
         return self._patcher.patch(self.process.pid, request) is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mapmaker import ARENA, BUILD_ID, digest, fn, image, objmap, static, var
 
-from hotreload_tool.errors import Damaged, NotForImage
+from hotreload_tool.errors import Damaged, NotForImage, Refused
 from hotreload_tool.live import (
     NO_ID,
     ImageFacts,
@@ -161,6 +161,29 @@ def test_names_that_a_version_script_made_local():
     facts = image(objmap("a.o", fn("f")), objmap("b.o", fn("f~b.o")))
     made_local = [s._replace(binding="LOCAL") for s in facts.symbols]
     assert from_image(replace(facts, symbols=made_local)).functions["f"].entry == 0x1000
+
+
+def all_local(facts, *others):
+    """As mold makes the symbols of a program, with `others` of parts that are not instrumented."""
+    return replace(facts, symbols=[*others, *(s._replace(binding="LOCAL") for s in facts.symbols)])
+
+
+def test_a_local_function_elsewhere_has_the_name_of_one_that_was_made_local():
+    facts = image(objmap("a.o", fn("f")), objmap("b.o", fn("g")))
+    body = next(s for s in facts.symbols if s.name == "f.hr_body")
+    stubs = [s._replace(address=body.address + body.size + 7) if s.name == "f" else s for s in facts.symbols]
+    facts = all_local(replace(facts, symbols=stubs), symbol("f", 0x900, "LOCAL"), symbol("f", 0x5000, "LOCAL"))
+    assert from_image(facts).functions["f"].entry == body.address + body.size + 7
+
+
+def test_a_local_variable_elsewhere_has_the_name_of_one_that_was_made_local():
+    """A file-local variable of an instrumented object is known by its unique name, one of another object is not."""
+    facts = image(objmap("a.o", var("v")), objmap("b.o", var("v~b.o", binding="local")))
+    twin = next(s for s in facts.symbols if s.name == "v~b.o")
+    found = from_image(all_local(facts, twin._replace(name="v", visibility="DEFAULT")))
+    assert found.data["v"].address != found.data["v~b.o"].address == twin.address
+    with pytest.raises(Refused, match="v: .* 2 variables of this name"):
+        from_image(all_local(facts, symbol("v", 0x900, "LOCAL", type="OBJECT", section=".data")))
 
 
 def test_facts_survive_json():
