@@ -1,13 +1,14 @@
 /* The moment of the change: waits for what the request asks for, then commits, all of it in one step.
  *
- *   now        slots are stored while threads run; no thread is stopped.
- *   quiescent  all threads are halted for a moment, and none may be in code that changes. Else they go on, and it is tried
- *              again until the deadline.
- *   safepoint  every thread has come to a safepoint of the program, or sleeps in a region declared as one.
+ * now        slots are stored while threads run; no thread is stopped.
+ * quiescent  all threads are halted for a moment, and none may be in code that changes. Else they go on, and it is
+ * tried again until the deadline.
+ * safepoint  every thread has come to a safepoint of the program, or sleeps in a region declared as one.
  *
- * From halt to release nothing is allocated, no lock is taken, nothing can fail: a halted thread may hold any lock of the
- * process. Two locks are taken before, so that no halted thread holds them: the commit lock, which keeps fork() out, and
- * the loader's (by way of dl_iterate_phdr), so that the unwind tables that were looked up stay where they are. */
+ * From halt to release nothing is allocated, no lock is taken, nothing can fail: a halted thread may hold any lock of
+ * the process. Two locks are taken before, so that no halted thread holds them: the commit lock, which keeps fork()
+ * out, and the loader's (by way of dl_iterate_phdr), so that the unwind tables that were looked up stay where they
+ * are. */
 #include "internal.h"
 
 #include <errno.h>
@@ -34,6 +35,13 @@ uint64_t hr_now_ns(void) {
   struct timespec now;
 
   clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t cpu_ns(void) {
+  struct timespec now;
+
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -145,8 +153,7 @@ static void commit_candidate(struct hr_candidate *c) {
 }
 
 /* Context: commit. Returns how many generations are new. */
-static int commit_all(struct hr_transaction *t, struct hr_outcome *outcome) {
-  uint64_t start = hr_now_ns();
+static int commit_all(struct hr_transaction *t) {
   int generations = 0;
   unsigned i;
 
@@ -155,6 +162,14 @@ static int commit_all(struct hr_transaction *t, struct hr_outcome *outcome) {
       commit_candidate(&t->candidates[i]);
       generations++;
     }
+  return generations;
+}
+
+/* Context: threads may be halted. */
+static int timed_commit(struct hr_transaction *t, struct hr_outcome *outcome) {
+  uint64_t start = hr_now_ns();
+  int generations = commit_all(t);
+
   outcome->commit_us = (hr_now_ns() - start + 999) / 1000;
   return generations;
 }
@@ -167,7 +182,8 @@ static void add_code(struct hr_codes *codes, const struct hr_candidate *c, uintp
 }
 
 /* The old code of one redirect of `record`: the body and what belongs to it. */
-static void add_redirect(struct hr_codes *codes, const struct hr_candidate *c, const struct hr_payload *header, uint64_t index) {
+static void add_redirect(struct hr_codes *codes, const struct hr_candidate *c, const struct hr_payload *header,
+                         uint64_t index) {
   const struct hr_redirect *redirect = (const struct hr_redirect *)header->redirects + index;
   const struct hr_part *parts = (const struct hr_part *)header->parts;
   uint64_t i;
@@ -305,7 +321,8 @@ static bool look_at_thread(const struct hr_thread *thread, void *context) {
 
   hr_take_registers(&view.registers, thread->context);
   if (!(signal_stack->ss_flags & SS_DISABLE))
-    view.signal_stack = (struct hr_range){(uintptr_t)signal_stack->ss_sp, (uintptr_t)signal_stack->ss_sp + signal_stack->ss_size};
+    view.signal_stack = (struct hr_range){(uintptr_t)signal_stack->ss_sp,
+                                          (uintptr_t)signal_stack->ss_sp + signal_stack->ss_size};
   a->interrupted += (unsigned)hr_was_in_call(&view.registers);
   return hr_stack_is_clear(a->codes, &view, &a->blocker);
 }
@@ -319,7 +336,7 @@ static bool look_at_self(struct attempt *a) {
 
 /* Context: both locks held. */
 static void halt_and_commit(struct attempt *a) {
-  uint64_t start = hr_now_ns();
+  uint64_t start = hr_now_ns(), ready, cpu;
   bool clear;
 
   if (!hr_threads_halt(a->budget_ns, &a->blocker))
@@ -327,10 +344,13 @@ static void halt_and_commit(struct attempt *a) {
   a->interrupted = 0;
   clear = hr_threads_visit(look_at_thread, a) && look_at_self(a);
   if (clear)
-    *a->generations = commit_all(a->t, a->outcome);
+    *a->generations = timed_commit(a->t, a->outcome);
+  ready = hr_now_ns();
+  cpu = cpu_ns();
   hr_threads_release();
   a->result = clear ? COMMITTED : IN_THE_WAY;
-  a->outcome->pause_us = (hr_now_ns() - start + 999) / 1000;
+  /* Of the release the time it took, not the time that the threads it woke kept this one from running. */
+  a->outcome->pause_us = (ready - start + cpu_ns() - cpu + 999) / 1000;
   a->outcome->threads_stopped = hr_threads_stopped();
   a->outcome->threads_interrupted = a->interrupted;
 }
@@ -403,9 +423,11 @@ static bool refuse_for(struct hr_error *error, const struct hr_blocker *blocker)
   error->blocker = *blocker;
   switch (blocker->obstacle) {
   case HR_OBSTACLE_CODE:
-    return hr_refuse(error, HR_DEADLINE, "thread %d (%s) is in code that changes, for %llu ms now", blocker->tid, name, ms);
+    return hr_refuse(error, HR_DEADLINE, "thread %d (%s) is in code that changes, for %llu ms now", blocker->tid,
+                     name, ms);
   case HR_OBSTACLE_STALE:
-    return hr_refuse(error, HR_DEADLINE, "the stack of thread %d (%s) holds an address in code that changes, for %llu ms now, "
+    return hr_refuse(error, HR_DEADLINE,
+                     "the stack of thread %d (%s) holds an address in code that changes, for %llu ms now, "
                      "and cannot be unwound to its end to tell whether it is a call", blocker->tid, name, ms);
   case HR_OBSTACLE_ELSEWHERE:
     return hr_refuse(error, HR_DEADLINE, "thread %d (%s) did not come to a safepoint", blocker->tid, name);
@@ -467,7 +489,7 @@ static bool changes_anything(const struct hr_transaction *t) {
 }
 
 /* New functions and data alone become reachable by nobody: there is nothing to wait for. */
-static bool commit_quiescent(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+static bool bring_in_quiescent(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
   struct hr_codes codes = {0};
   struct attempt a = {.t = t, .outcome = outcome, .codes = &codes, .generations = generations};
   bool done = find_codes(t, &codes) && hr_threads_prepare(t->error);
@@ -480,19 +502,19 @@ static bool commit_quiescent(struct hr_transaction *t, struct hr_outcome *outcom
   return done;
 }
 
-static bool commit_now(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+static bool bring_in_now(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
   sigset_t all, before;
 
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
   hr_commit_lock();
-  *generations = commit_all(t, outcome);
+  *generations = timed_commit(t, outcome);
   hr_commit_unlock();
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return true;
 }
 
-static bool commit_at_safepoints(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+static bool bring_in_at_safepoints(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
   struct hr_blocker blocker;
   uint64_t start = hr_now_ns();
   bool met, done = false;
@@ -502,7 +524,7 @@ static bool commit_at_safepoints(struct hr_transaction *t, struct hr_outcome *ou
   met = hr_safepoints_gather(deadline_of(t), t->order->client, &blocker);
   blocker.since_ms = (hr_now_ns() - start) / MILLISECOND;
   if (met)
-    done = commit_now(t, outcome, generations);
+    done = bring_in_now(t, outcome, generations);
   hr_safepoints_release();
   outcome->threads_stopped = hr_safepoints_waited();
   outcome->pause_us = (hr_now_ns() - hr_safepoints_since()) / 1000;
@@ -522,11 +544,11 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
   if (!hr_hooks_before(t) || !hr_client_waits(t))
     return false;
   if (when == HR_WHEN_NOW || !changes_anything(t))
-    done = commit_now(t, outcome, generations);
+    done = bring_in_now(t, outcome, generations);
   else if (when == HR_WHEN_QUIESCENT)
-    done = commit_quiescent(t, outcome, generations);
+    done = bring_in_quiescent(t, outcome, generations);
   else
-    done = commit_at_safepoints(t, outcome, generations);
+    done = bring_in_at_safepoints(t, outcome, generations);
   outcome->protections_restored = close_all(t);
   if (done)
     hr_hooks_after(t);

@@ -29,18 +29,21 @@ static bool each_hook(const struct hr_transaction *t, int kind, hook_visit *visi
   return true;
 }
 
-static bool ask(const struct hotreload_hook *hook, const struct hr_candidate *c, uint64_t from, uint64_t to, void *context) {
+static bool ask(const struct hotreload_hook *hook, const struct hr_candidate *c, uint64_t from, uint64_t to,
+                void *context) {
   struct hr_error *error = context;
   int answer = hook->run(from, to);
 
   if (!answer)
     return true;
   return hr_refuse(error, HR_VETO, "the hook at 0x%" PRIxPTR " of %s answered %d to the step from generation %" PRIu64
-                   " to %" PRIu64, (uintptr_t)hook->run - c->loaded.bias, c->loaded.is_main ? "the program" : c->name, answer,
+                   " to %" PRIu64, (uintptr_t)hook->run - c->loaded.bias, c->loaded.is_main ? "the program" : c->name,
+                   answer,
                    from, to);
 }
 
-static bool tell(const struct hotreload_hook *hook, const struct hr_candidate *c, uint64_t from, uint64_t to, void *context) {
+static bool tell(const struct hotreload_hook *hook, const struct hr_candidate *c, uint64_t from, uint64_t to,
+                 void *context) {
   (void)c;
   (void)context;
   hook->run(from, to);

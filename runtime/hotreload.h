@@ -22,12 +22,13 @@ int hotreload_fd(void);
  * left, else 0. A thread that sees 1 does well to return to its safepoint. */
 int hotreload_pending(void);
 
-/* Marks a point at which this thread runs no function that must not change under it. Returns at once, unless a patch with
- * the consistency `safepoint` waits: then it returns when the patch is in, or was given up. Not for signal handlers. */
+/* Marks a point at which this thread runs no function that must not change under it. Returns at once, unless a patch
+ * with the consistency `safepoint` waits: then it returns when the patch is in, or was given up. Not for signal
+ * handlers. */
 void hotreload_safepoint(void);
 
-/* Between the two, this thread sleeps, or runs only code that never changes: a patch at safepoints need not wait for it. If
- * one is coming in at the end, hotreload_blocked_end() returns when it is in. They do not nest. errno is kept. */
+/* Between the two, this thread sleeps, or runs only code that never changes: a patch at safepoints need not wait for
+ * it. If one is coming in at the end, hotreload_blocked_end() returns when it is in. They do not nest. */
 void hotreload_blocked_begin(void);
 void hotreload_blocked_end(void);
 #define HOTRELOAD_BLOCKING(...) \
@@ -37,10 +38,11 @@ void hotreload_blocked_end(void);
     hotreload_blocked_end(); \
   } while (0)
 
-/* Hooks: `int fn(unsigned long from, unsigned long to)`, called with the generations of the image it lies in, when that image
- * is patched or reverted. They run on the agent's thread (with hotreload_poll(), on the thread that polls) while other
- * threads run. One that runs before may answer other than 0: then nothing is changed, and whoever sent the patch is told.
- * A patch may still be given up after the hook that runs before it. What a hook that runs after answers means nothing. */
+/* Hooks: `int fn(unsigned long from, unsigned long to)`, called with the generations of the image it lies in, when
+ * that image is patched or reverted. They run on the agent's thread (with hotreload_poll(), on the thread that polls)
+ * while other threads run. One that runs before may answer other than 0: then nothing is changed, and whoever sent the
+ * patch is told. A patch may still be given up after the hook that runs before it. What a hook that runs after answers
+ * means nothing. */
 struct hotreload_hook {
   int kind;
   int (*run)(unsigned long from, unsigned long to);
@@ -62,8 +64,8 @@ enum { HOTRELOAD_HOOK_BEFORE_PATCH = 1, HOTRELOAD_HOOK_AFTER_PATCH = 2, HOTRELOA
 #define HOTRELOAD_KEEP_ __attribute__((used))
 #endif
 #define HOTRELOAD_HOOK_(kind, fn) \
-  static struct hotreload_hook hotreload_hook_##kind##_##fn HOTRELOAD_KEEP_ __attribute__((section("hotreload_hooks"))) = { \
-      HOTRELOAD_HOOK_##kind, fn}
+  static struct hotreload_hook hotreload_hook_##kind##_##fn HOTRELOAD_KEEP_ \
+      __attribute__((section("hotreload_hooks"))) = {HOTRELOAD_HOOK_##kind, fn}
 
 /* Generation of the calling image (program or library): 0 until its first patch. */
 unsigned long hotreload_generation(void);
@@ -90,10 +92,10 @@ static inline unsigned long hotreload_generation(void) { return 0; }
 
 #endif
 
-/* Room for members that a later edit adds to a struct or class, so that objects made before the edit stay right. It takes
- * BYTES rounded up to a multiple of 8, at a multiple of 8. Put the new members where it stands and make it smaller, or leave
- * it out, such that size and offsets of all else stay as they are. In objects made before, new members hold what the reserve
- * held: clear it if that matters (memset, calloc, = {0}). */
+/* Room for members that a later edit adds to a struct or class, so that objects made before the edit stay right. It
+ * takes BYTES rounded up to a multiple of 8, at a multiple of 8. Put the new members where it stands and make it
+ * smaller, or leave it out, such that size and offsets of all else stay as they are. In objects made before, new
+ * members hold what the reserve held: clear it if that matters (memset, calloc, = {0}). */
 #define HOTRELOAD_RESERVE(bytes) HOTRELOAD_RESERVE_(bytes, __LINE__)
 #define HOTRELOAD_RESERVE_(bytes, line) HOTRELOAD_RESERVE__(bytes, line)
 #define HOTRELOAD_RESERVE__(bytes, line) \

@@ -137,7 +137,7 @@ enum hr_obstacle {
   HR_OBSTACLE_ELSEWHERE,  /* safepoint: it is at none, and in no declared region */
 };
 
-struct hr_blocker { /* what kept a patch from being made; plain data, so that it can be noted while threads are halted */
+struct hr_blocker { /* what kept a patch from being made; plain data: it is noted while threads are halted */
   enum hr_obstacle obstacle;
   pid_t tid;
   uintptr_t address;    /* HR_OBSTACLE_CODE, _STALE: inside the old code */

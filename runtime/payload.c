@@ -219,7 +219,8 @@ static bool is_free(const struct hr_candidate *c, struct hr_range pages, struct 
                        record->generation, record->pages.start - c->loaded.bias, record->pages.end - c->loaded.bias);
   for (record = image->reverted; record; record = record->older)
     if (pages.start < record->pages.end && record->pages.start < pages.end)
-      return hr_refuse(error, HR_NO_ARENA, "code of generation %" PRIu64 ", which was reverted, still occupies 0x%" PRIxPTR
+      return hr_refuse(error, HR_NO_ARENA,
+                       "code of generation %" PRIu64 ", which was reverted, still occupies 0x%" PRIxPTR
                        "..0x%" PRIxPTR, record->generation, record->pages.start - c->loaded.bias,
                        record->pages.end - c->loaded.bias);
   return true;
@@ -509,7 +510,8 @@ static bool check_header(const struct hr_candidate *c, struct hr_error *error) {
   const struct hr_payload *mapped = c->record->header, *read = &c->elf->header;
 
   if (memcmp(mapped, read, offsetof(struct hr_payload, redirects)) || mapped->n_redirects != read->n_redirects ||
-      mapped->n_updates != read->n_updates || mapped->n_parts != read->n_parts || mapped->n_tls_modules != read->n_tls_modules ||
+      mapped->n_updates != read->n_updates || mapped->n_parts != read->n_parts ||
+      mapped->n_tls_modules != read->n_tls_modules ||
       mapped->eh_frame_size != read->eh_frame_size || mapped->n_init_array)
     return hr_refuse(error, HR_BAD_PAYLOAD, "its payload header changed while it was read");
   return true;

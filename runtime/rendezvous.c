@@ -1,12 +1,12 @@
 /* Brings all other threads of the process to a halt for a moment, and lets them go on.
  *
- * Each thread gets a signal; its handler notes where it is and waits on a futex. The signal is the one that glibc keeps for
- * setuid() and friends: a program cannot use it, cannot block it by sigfillset() and pthread_sigmask(), and a stray one is
- * ignored by glibc. What glibc sends by it still reaches glibc's handler, by way of ours.
+ * Each thread gets a signal; its handler notes where it is and waits on a futex. The signal is the one that glibc
+ * keeps for setuid() and friends: a program cannot use it, cannot block it by sigfillset() and pthread_sigmask(), and
+ * a stray one is ignored by glibc. What glibc sends by it still reaches glibc's handler, by way of ours.
  *
- * A thread that is not stopped might run into code that is about to change, so there are no exceptions: threads asleep in
- * the kernel are woken as well. SA_RESTART makes most system calls go on as if nothing had been, and most of the others are
- * made anew by the handler; docs/consistency.md lists the rest. */
+ * A thread that is not stopped might run into code that is about to change, so there are no exceptions: threads asleep
+ * in the kernel are woken as well. SA_RESTART makes most system calls go on as if nothing had been, and most of the
+ * others are made anew by the handler; docs/consistency.md lists the rest. */
 #include "internal.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@
 #define LISTING (32u << 10)
 #define SPARE_THREADS 256 /* that may be born between the count and the halt */
 #define LOOK_NS 2000000 /* how long a thread may take before it is looked at */
-#define KERNEL_WORKER 0x4010 /* PF_USER_WORKER, PF_IO_WORKER (linux/sched.h): threads that never run the program's code */
+#define KERNEL_WORKER 0x4010 /* PF_USER_WORKER, PF_IO_WORKER (linux/sched.h): they never run the program's code */
 
 enum thread_state { FREE, SENT, ARRIVING, PARKED, LEFT, GONE };
 
@@ -47,7 +47,7 @@ static struct {
   uint32_t arrived;  /* a futex */
   uint32_t expected;
   uint32_t stopped;  /* have been, in this rendezvous */
-  pid_t pid, self;
+  pid_t pid, self, highest; /* the process, this thread, the last of those called */
   int listing;       /* descriptor of /proc/self/task */
   char buffer[LISTING];
   struct kernel_action former;
@@ -70,8 +70,9 @@ static uint64_t state_of(enum thread_state state) { return (uint64_t)meeting.epo
 
 /* ---- system calls that SA_RESTART leaves out ------------------------------------------------------------ */
 
-/* Whether the call may be made anew and ends when it would have ended: it waits without limit, or until a point in time, or
- * the kernel has stored how much of the time is left (select(2), ppoll(2); nanosleep(2) where both pointers are one). */
+/* Whether the call may be made anew and ends when it would have ended: it waits without limit, or until a point in
+ * time, or the kernel has stored how much of the time is left (select(2), ppoll(2); nanosleep(2) where both pointers
+ * are one). */
 static bool may_be_repeated(const ucontext_t *context, long number) {
   uintptr_t a[6];
   int i;
@@ -236,8 +237,9 @@ bool hr_threads_prepare(struct hr_error *error) {
   meeting.listing = hr_fault(HR_STEP_THREADS) ? -1 : open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (meeting.listing < 0 || !each_thread(count_thread, &n)) {
     hr_threads_finish();
-    return hr_refuse(error, HR_UNSUPPORTED, "the threads can't be listed: /proc/self/task is not this process's; ask for "
-                                            "--when now, with which no thread is stopped");
+    return hr_refuse(error, HR_UNSUPPORTED,
+                     "the threads can't be listed: /proc/self/task is not this process's; ask for "
+                     "--when now, with which no thread is stopped");
   }
   if (!make_table(n) || !install_handler()) {
     hr_threads_finish();
@@ -284,7 +286,8 @@ static long read_task_file(pid_t tid, const char *name, char *to, size_t size) {
   return read_file(path, to, size);
 }
 
-/* State letter and flags (proc(5): fields 3 and 9 of stat); the command in field 2 may hold anything but ends at the last ')'. */
+/* State letter and flags (proc(5): fields 3 and 9 of stat); the command in field 2 may hold anything but ends at the
+ * last ')'. */
 static char stat_of(pid_t tid, unsigned long *flags) {
   char text[512];
   const char *at;
@@ -379,12 +382,17 @@ static bool all_left(uint64_t until) {
 }
 
 struct calling { /* one pass over the list of threads */
+  unsigned seen;
   bool new_ones, full;
 };
 
-static struct hr_thread *find_thread(pid_t tid) {
+static struct hr_thread *find_thread(pid_t tid, unsigned guess) {
   unsigned i;
 
+  if (guess < meeting.n && meeting.threads[guess].tid == tid)
+    return &meeting.threads[guess];
+  if (tid > meeting.highest)
+    return NULL;
   for (i = 0; i < meeting.n; i++)
     if (meeting.threads[i].tid == tid)
       return &meeting.threads[i];
@@ -403,10 +411,10 @@ static bool send(pid_t tid, unsigned index) {
   return !syscall(SYS_rt_tgsigqueueinfo, meeting.pid, tid, PARK_SIGNAL, &info);
 }
 
-/* The list comes in ascending order mostly, so the next known thread is tried first. */
+/* The list keeps its order, which is mostly that of the ids: so nearly every search ends at its first look. */
 static bool call_thread(pid_t tid, void *context) {
   struct calling *calling = context;
-  struct hr_thread *thread = find_thread(tid);
+  struct hr_thread *thread = find_thread(tid, calling->seen++);
 
   if (thread && present(thread) != FREE)
     return true;
@@ -417,6 +425,7 @@ static bool call_thread(pid_t tid, void *context) {
   if (!thread)
     thread = &meeting.threads[meeting.n++];
   calling->new_ones = true;
+  meeting.highest = tid > meeting.highest ? tid : meeting.highest;
   thread->tid = tid;
   thread->context = NULL;
   __atomic_store_n(&thread->state, state_of(SENT), __ATOMIC_RELEASE);
@@ -446,7 +455,8 @@ static struct hr_thread *look_at_missing(bool *deaf) {
     if (!over) {
       missing = thread;
       *deaf = is_deaf(thread->tid);
-    } else if (__atomic_compare_exchange_n(&thread->state, &sent, state_of(ended ? FREE : GONE), false, __ATOMIC_ACQ_REL,
+    } else if (__atomic_compare_exchange_n(&thread->state, &sent, state_of(ended ? FREE : GONE), false,
+                                           __ATOMIC_ACQ_REL,
                                            __ATOMIC_RELAXED)) {
       __atomic_sub_fetch(&meeting.expected, 1, __ATOMIC_SEQ_CST);
     }
@@ -485,8 +495,8 @@ static void withdraw(void) {
   }
 }
 
-/* Halts every thread but the calling one, also those born meanwhile. False: not all came within `budget_ns`, and none is
- * halted any more. Context: prepared. Allocates nothing, takes no lock. */
+/* Halts every thread but the calling one, also those born meanwhile. False: not all came within `budget_ns`, and none
+ * is halted any more. Context: prepared. Allocates nothing, takes no lock. */
 bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
   uint64_t until = hr_now_ns() + budget_ns;
   struct calling calling;
@@ -497,11 +507,12 @@ bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
   meeting.epoch++;
   meeting.epoch += !meeting.epoch;
   meeting.n = 0;
+  meeting.highest = 0;
   __atomic_store_n(&meeting.arrived, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&meeting.expected, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&meeting.halt, meeting.epoch, __ATOMIC_SEQ_CST);
   do { /* with all that are known at a halt, a list without new names is complete */
-    calling = (struct calling){false, false};
+    calling = (struct calling){0};
     if (!each_thread(call_thread, &calling) || calling.full || !all_arrived(until, blocker)) {
       hr_threads_release();
       return false;

@@ -1,8 +1,8 @@
 /* Threads that come to a safepoint by themselves, and threads that declared that they only sleep.
  *
- * Each thread has an entry in a table, by its id. While a patch waits, a thread that reaches a safepoint stays there; one
- * that leaves a declared region stays at its end. Order matters: the agent first announces the patch, then reads entries;
- * a thread first writes its entry, then reads the announcement. So one of the two always sees the other. */
+ * Each thread has an entry in a table, by its id. While a patch waits, a thread that reaches a safepoint stays there;
+ * one that leaves a declared region stays at its end. Order matters: the agent first announces the patch, then reads
+ * entries; a thread first writes its entry, then reads the announcement. So one of the two always sees the other. */
 #include "internal.h"
 
 #include <errno.h>
@@ -166,8 +166,8 @@ static bool client_left(int client) {
   return client >= 0 && poll(&ready, 1, 0) != 0;
 }
 
-/* Announces the patch and waits until all threads rest. They go on resting until hr_safepoints_release(). False: one did
- * not come in time, or the client left. */
+/* Announces the patch and waits until all threads rest. They go on resting until hr_safepoints_release(). False: one
+ * did not come in time, or the client left. */
 bool hr_safepoints_gather(uint64_t deadline_ns, int client, struct hr_blocker *blocker) {
   struct timespec slice = {.tv_nsec = SLICE_NS};
   struct pass before = {0};

@@ -91,8 +91,8 @@ bool hr_stacks_prepare(struct hr_error *error) {
 
   while (!read_maps() || maps.n + SPARE_MAPS > maps.capacity) {
     if (!maps.n)
-      return hr_refuse(error, HR_UNSUPPORTED, "/proc/self/maps can't be read; ask for --when now, with which no stack is "
-                                              "looked at");
+      return hr_refuse(error, HR_UNSUPPORTED,
+                       "/proc/self/maps can't be read; ask for --when now, with which no stack is looked at");
     capacity = maps.n + 2 * SPARE_MAPS;
     at = hr_fault(HR_STEP_STACKS) ? MAP_FAILED
                                   : mmap(NULL, capacity * sizeof *maps.map, PROT_READ | PROT_WRITE,
@@ -133,8 +133,8 @@ static const struct hr_map *main_stack(void) {
 
 /* ---- old code -------------------------------------------------------------------------------------------- */
 
-/* The range that `address` lies in, or null. It may be that of the first byte behind: a return address, after a call that
- * does not return. */
+/* The range that `address` lies in, or null. It may be that of the first byte behind: a return address, after a call
+ * that does not return. */
 const struct hr_old_code *hr_code_at(const struct hr_codes *codes, uintptr_t address) {
   size_t low = 0, high = codes->n;
 
@@ -155,7 +155,9 @@ const struct hr_old_code *hr_code_at(const struct hr_codes *codes, uintptr_t add
 
 /* ---- first tier -------------------------------------------------------------------------------------------- */
 
-__attribute__((no_sanitize("address"))) static uintptr_t word_at(uintptr_t at) { return *(const volatile uintptr_t *)at; }
+__attribute__((no_sanitize("address"))) static uintptr_t word_at(uintptr_t at) {
+  return *(const volatile uintptr_t *)at;
+}
 
 static bool scan(const struct hr_codes *codes, struct hr_range range, uintptr_t *hit) {
   uintptr_t low = codes->code[0].at.start, span = codes->highest - low, at;
@@ -234,7 +236,8 @@ static bool find_extent(const struct hr_view *view, struct extent *extent) {
   }
   if (elsewhere && extent->home && extent->home->readable)
     extent->native = (struct hr_range){extent->home->at.start,
-                                       top_of(extent->home, extent->home->at.start, view->is_main ? 0 : view->thread_pointer)};
+                                       top_of(extent->home, extent->home->at.start,
+                                              view->is_main ? 0 : view->thread_pointer)};
   return true;
 }
 
@@ -272,7 +275,8 @@ bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view,
       return true;
   }
   code = hr_code_at(codes, hit);
-  *blocker = (struct hr_blocker){.obstacle = trace == HR_TRACE_HIT ? HR_OBSTACLE_CODE : HR_OBSTACLE_STALE, .tid = view->tid,
+  *blocker = (struct hr_blocker){.obstacle = trace == HR_TRACE_HIT ? HR_OBSTACLE_CODE : HR_OBSTACLE_STALE,
+                                 .tid = view->tid,
                                  .address = hit, .function = code ? code->function : 0,
                                  .image = code ? code->image : NULL};
   return false;

@@ -179,7 +179,8 @@ static bool plan_redirect(struct hr_candidate *c, const struct hr_redirect *redi
   return want_open(c, &region, redirect->slot, 8) || hr_refuse(error, HR_INTERNAL, "too many regions to open");
 }
 
-static bool plan_update(struct hr_candidate *c, const struct hr_update *update, uint8_t *applied, struct hr_error *error) {
+static bool plan_update(struct hr_candidate *c, const struct hr_update *update, uint8_t *applied,
+                        struct hr_error *error) {
   uintptr_t bias = c->loaded.bias;
   struct region region;
 
@@ -193,8 +194,8 @@ static bool plan_update(struct hr_candidate *c, const struct hr_update *update, 
                      update->address - bias);
   if (!find_region(c, update->address, update->size, &region))
     return hr_refuse(error, HR_BAD_PAYLOAD,
-                     "update of 0x%" PRIx64 ", %" PRIu64 " bytes, is not inside the image's data", update->address - bias,
-                     update->size);
+                     "update of 0x%" PRIx64 ", %" PRIu64 " bytes, is not inside the image's data",
+                     update->address - bias, update->size);
   if (region.prot & PROT_EXEC)
     return hr_refuse(error, HR_UNSUPPORTED,
                      "the object at 0x%" PRIx64 " lies between code, and no page may be writable while it is "
@@ -283,7 +284,8 @@ static bool plan_slots(struct hr_candidate *c, const struct step *steps, size_t 
       ;
     if (holds != steps[last].redirect->new_target)
       return hr_refuse(error, HR_UNEXPECTED_SLOT, "slot 0x%" PRIx64 " holds 0x%" PRIx64 ", expected 0x%" PRIx64,
-                       slot - c->loaded.bias, holds - c->loaded.bias, steps[last].redirect->new_target - c->loaded.bias);
+                       slot - c->loaded.bias, holds - c->loaded.bias,
+                       steps[last].redirect->new_target - c->loaded.bias);
     c->moves[c->n_moves++] = (struct hr_move){slot, holds, steps[i].redirect->old_target};
     if (!find_region(c, slot, 8, &region) || !want_open(c, &region, slot, 8))
       return hr_refuse(error, HR_INTERNAL, "slot 0x%" PRIx64 " can't be opened", slot - c->loaded.bias);
@@ -305,7 +307,8 @@ static bool plan_contents(struct hr_candidate *c, const struct hr_record *record
                                                  &record->applied[i], 0};
     if (!find_region(c, updates[i].address, updates[i].size, &region) ||
         !want_open(c, &region, updates[i].address, updates[i].size))
-      return hr_refuse(error, HR_INTERNAL, "the object at 0x%" PRIx64 " can't be opened", updates[i].address - c->loaded.bias);
+      return hr_refuse(error, HR_INTERNAL, "the object at 0x%" PRIx64 " can't be opened",
+                       updates[i].address - c->loaded.bias);
   }
   return true;
 }

@@ -1,8 +1,8 @@
 /* Unwinds a halted thread exactly, by the unwind tables of the images it runs in.
  *
- * A thread is trusted to be in none of the old code only if its trace is complete: every frame described by a table, and
- * the last one marked as the first of the thread (an undefined return address, as glibc's clone and _start have it).
- * Anything else is "unsure". libgcc's unwinder is not used: it takes locks that a halted thread may hold.
+ * A thread is trusted to be in none of the old code only if its trace is complete: every frame described by a table,
+ * and the last one marked as the first of the thread (an undefined return address, as glibc's clone and _start have
+ * it). Anything else is "unsure". libgcc's unwinder is not used: it takes locks that a halted thread may hold.
  *
  * Formats: Linux Standard Base, "Exception Frames"; DWARF 5, 6.4.2 (call frame instructions) and 2.5 (expressions). */
 #include "internal.h"
@@ -103,7 +103,8 @@ static bool add_image(const struct hr_loaded *loaded, void *context) {
 /* Looks up all tables. May allocate, takes the loader's lock. */
 bool hr_unwind_prepare(struct hr_error *error) {
   if (!tables.objects) {
-    void *at = mmap(NULL, MAX_OBJECTS * sizeof *tables.objects, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *at = mmap(NULL, MAX_OBJECTS * sizeof *tables.objects, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                    -1, 0);
 
     if (at == MAP_FAILED)
       return hr_refuse(error, HR_NO_MEMORY, "no memory for the list of unwind tables");
@@ -338,6 +339,13 @@ static bool restore(struct machine *m, uint64_t number) {
   return number >= HR_N_REGISTERS || set_rule(&m->row, number, m->initial.registers[number]);
 }
 
+static bool set_cfa(struct row *row, uint64_t number, int64_t offset) {
+  row->cfa_register = number;
+  row->cfa_offset = offset;
+  row->cfa_expression = NULL;
+  return true;
+}
+
 static bool extended(struct machine *m, uint8_t op, const uint8_t **at) {
   int64_t align = m->d->data_align;
   uint64_t n;
@@ -362,13 +370,13 @@ static bool extended(struct machine *m, uint8_t op, const uint8_t **at) {
       return false;
     m->row = m->saved[--m->n_saved];
     return true;
-  case 0x0c: m->row.cfa_register = uleb(at); m->row.cfa_offset = (int64_t)uleb(at); m->row.cfa_expression = NULL; return true;
+  case 0x0c: n = uleb(at); return set_cfa(&m->row, n, (int64_t)uleb(at));
   case 0x0d: m->row.cfa_register = uleb(at); return true;
   case 0x0e: m->row.cfa_offset = (int64_t)uleb(at); return true;
   case 0x0f: m->row.cfa_expression = take_expression(at); return true;
   case 0x10: n = uleb(at); return set_rule(&m->row, n, (struct rule){AT_EXPRESSION, 0, take_expression(at)});
   case 0x11: n = uleb(at); return set_rule(&m->row, n, (struct rule){AT_CFA, sleb(at) * align, NULL});
-  case 0x12: m->row.cfa_register = uleb(at); m->row.cfa_offset = sleb(at) * align; m->row.cfa_expression = NULL; return true;
+  case 0x12: n = uleb(at); return set_cfa(&m->row, n, sleb(at) * align);
   case 0x13: m->row.cfa_offset = sleb(at) * align; return true;
   case 0x14: n = uleb(at); return set_rule(&m->row, n, (struct rule){CFA_PLUS, (int64_t)uleb(at) * align, NULL});
   case 0x15: n = uleb(at); return set_rule(&m->row, n, (struct rule){CFA_PLUS, sleb(at) * align, NULL});
@@ -407,7 +415,7 @@ static bool find_row(const struct description *d, uintptr_t pc, struct machine *
   return execute(m, d->code, d->code_end);
 }
 
-/* ---- registers of the caller -------------------------------------------------------------------------------------- */
+/* ---- registers of the caller ------------------------------------------------------------------------- */
 
 /* Stack memory only where it is mapped. */
 __attribute__((no_sanitize("address"))) static bool load(uintptr_t at, uintptr_t *value) {
@@ -450,7 +458,8 @@ static bool operate(struct stack *s, uint8_t op, const uint8_t **at) {
 }
 
 /* The few operations that linkers and glibc use: PLT entries, signal frames. */
-static bool evaluate(const uint8_t *code, const struct hr_registers *registers, bool push, uintptr_t cfa, uintptr_t *value) {
+static bool evaluate(const uint8_t *code, const struct hr_registers *registers, bool push, uintptr_t cfa,
+                     uintptr_t *value) {
   uint64_t size = uleb(&code);
   const uint8_t *end = code + size;
   struct stack s = {{cfa}, push};
@@ -479,7 +488,8 @@ static bool evaluate(const uint8_t *code, const struct hr_registers *registers, 
   return s.n > 0;
 }
 
-static bool apply_rule(const struct rule *rule, unsigned i, uintptr_t cfa, const struct hr_registers *old, uintptr_t *value) {
+static bool apply_rule(const struct rule *rule, unsigned i, uintptr_t cfa, const struct hr_registers *old,
+                       uintptr_t *value) {
   uintptr_t at;
 
   switch (rule->kind) {
@@ -487,7 +497,9 @@ static bool apply_rule(const struct rule *rule, unsigned i, uintptr_t cfa, const
   case UNDEFINED: *value = 0; return true;
   case AT_CFA: return load(cfa + (uintptr_t)rule->value, value);
   case CFA_PLUS: *value = cfa + (uintptr_t)rule->value; return true;
-  case IN_REGISTER: *value = rule->value < HR_N_REGISTERS ? old->r[rule->value] : 0; return rule->value < HR_N_REGISTERS;
+  case IN_REGISTER:
+    *value = rule->value < HR_N_REGISTERS ? old->r[rule->value] : 0;
+    return rule->value < HR_N_REGISTERS;
   case AT_EXPRESSION: return evaluate(rule->code, old, true, cfa, &at) && load(at, value);
   case EXPRESSION: return evaluate(rule->code, old, true, cfa, value);
   }

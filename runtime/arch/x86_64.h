@@ -91,8 +91,8 @@ static inline void hr_call_again(ucontext_t *context, long number) {
   context->uc_mcontext.gregs[REG_RAX] = number;
 }
 
-/* Whether the signal came in during a system call: the kernel will begin it anew (it points to the instruction again) or
- * has ended it with EINTR (it points behind). */
+/* Whether the signal came in during a system call: the kernel will begin it anew (it points to the instruction again)
+ * or has ended it with EINTR (it points behind). */
 static inline int hr_was_in_call(const struct hr_registers *registers) {
   static const uint8_t instruction[2] = {0x0f, 0x05};
   uintptr_t pc = registers->r[HR_REGISTER_PC], offset = pc % HR_PAGE;

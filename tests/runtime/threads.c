@@ -98,7 +98,7 @@ static void join_all(void) {
     pthread_join(threads[--n_threads], NULL);
 }
 
-/* ---- what threads do ------------------------------------------------------------------------------------ */
+/* ---- what threads do -------------------------------------------------------------------------------------- */
 
 static void *spinner(void *unused) {
   (void)unused;
@@ -153,7 +153,8 @@ static void *stale(void *unused) {
 /* The same below a function without an unwind description. */
 void undescribed(void (*inner)(void));
 __asm__(".pushsection .text.undescribed,\"ax\",@progbits\n.globl undescribed\n.type undescribed,@function\n"
-        "undescribed:\nsubq $8, %rsp\ncall *%rdi\naddq $8, %rsp\nret\n.size undescribed, . - undescribed\n.popsection\n");
+        "undescribed:\nsubq $8, %rsp\ncall *%rdi\naddq $8, %rsp\nret\n"
+        ".size undescribed, . - undescribed\n.popsection\n");
 
 static void *stale_and_undescribed(void *unused) {
   (void)unused;
@@ -279,7 +280,7 @@ static void *forker(void *unused) {
   return NULL;
 }
 
-/* ---- sleeping in the kernel: results must be as without us ------------------------------------------------------ */
+/* ---- sleeping in the kernel: results must be as without us ------------------------------------------------ */
 
 static int sockets[2];
 static sem_t sleeping;
@@ -446,7 +447,8 @@ static const struct {
   const char *name;
   void *(*function)(void *);
 } sleepers[] = {{"read", sleep_read}, {"recv", sleep_recv}, {"poll", sleep_poll}, {"nanosleep", sleep_nanosleep},
-                {"epoll", sleep_epoll}, {"semaphore", sleep_semaphore}, {"condition", sleep_condition}, {"futex", sleep_futex},
+                {"epoll", sleep_epoll}, {"semaphore", sleep_semaphore}, {"condition", sleep_condition},
+                {"futex", sleep_futex},
                 {"poll-for-ever", sleep_poll_for_ever}, {"select", sleep_select}, {"sleep", sleep_sleep},
                 {"sem_timedwait", sleep_timed_semaphore}, {"finite-epoll", sleep_finite_epoll}, {"pause", sleep_pause}};
 
@@ -495,7 +497,8 @@ static void wake_sleepers(void) {
   signalled = 1;
   pthread_cond_broadcast(&condition);
   pthread_mutex_unlock(&mutex);
-  while (!syscall(SYS_futex, &futex_word, FUTEX_WAKE, 1, NULL, NULL, 0) && __atomic_load_n(&n_results, __ATOMIC_RELAXED) < n_threads)
+  while (!syscall(SYS_futex, &futex_word, FUTEX_WAKE, 1, NULL, NULL, 0) &&
+         __atomic_load_n(&n_results, __ATOMIC_RELAXED) < n_threads)
     sched_yield();
   join_all();
   for (i = 0; i < n_results; i++)
@@ -504,7 +507,7 @@ static void wake_sleepers(void) {
   n_results = 0;
 }
 
-/* ---- safepoints ------------------------------------------------------------------------------------------------- */
+/* ---- safepoints ------------------------------------------------------------------------------------------- */
 
 /* Nobody but safepoints keeps the two together here: this function is not in the patch. */
 static __attribute__((noinline)) int unpatched_pair(void) {
@@ -539,7 +542,7 @@ static void *cancelled(void *unused) {
   return NULL;
 }
 
-/* ---- hooks --------------------------------------------------------------------------------------------------------- */
+/* ---- hooks ------------------------------------------------------------------------------------------------ */
 
 static int veto, hook_calls[4];
 static unsigned long hook_from, hook_to;
@@ -566,7 +569,7 @@ HOTRELOAD_BEFORE_PATCH(before_patch);
 HOTRELOAD_AFTER_PATCH(after_patch);
 HOTRELOAD_BEFORE_REVERT(before_revert);
 
-/* ---- commands -------------------------------------------------------------------------------------------------------- */
+/* ---- commands --------------------------------------------------------------------------------------------- */
 
 static const struct {
   const char *name;
