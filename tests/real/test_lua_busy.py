@@ -46,7 +46,7 @@ def test_call_under_way_finishes_in_the_old_code(copy_of_build: CopyOfBuild) -> 
         lua.expect("sort()", "error\tsort:1: invalid order function for sorting")
         lua.program.ask("sort(true)", "^sorting\n")
         change_order_message(work)
-        work.scons("hotpatch")
+        work.scons("hotpatch", "HOTPATCH_WHEN=now")
         assert lua.program.ask("go on", _ANSWER)[1] == "error\tsort:1: invalid order function for sorting"
         lua.expect("sort()", "error\tsort:1: the comparator contradicts itself")
         lua.expect_state()
@@ -72,7 +72,7 @@ def test_deep_stack(copy_of_build: CopyOfBuild, ending: str) -> None:
         work.edit("src/ldebug.c", '"attempt to %s a %s value%s", op', '"cannot %s a %s value%s", op')
         work.edit("src/lvm.c", "lua_Integer luaV_idiv (lua_State *L, lua_Integer m, lua_Integer n) {\n",
                   "lua_Integer luaV_idiv (lua_State *L, lua_Integer m, lua_Integer n) {\n  if (m == 77) return 78;\n")
-        work.scons("hotpatch")
+        work.scons("hotpatch", "HOTPATCH_WHEN=now")
         if ending == "return":
             lua.program.send("return 'done'\n")
             assert lua.program.expect(_ANSWER)[1] == "ok\tdone"

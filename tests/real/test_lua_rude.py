@@ -218,9 +218,9 @@ def test_killed_build(copy_of_build: CopyOfBuild, moment: str) -> None:
         lua.expect_after(CONCAT)
         assert generation(work, lua) == 1
         lua.expect_state()
-        make_edit(work.path / "src", BY_NAME["divide"])
+        make_edit(work.path / "src", BY_NAME["getenv"])
         work.scons("hotpatch")
-        lua.expect_after(BY_NAME["divide"])
+        lua.expect_after(BY_NAME["getenv"])
 
 
 def test_refusal(copy_of_build: CopyOfBuild) -> None:

@@ -42,7 +42,7 @@ def test_other_optimisation(plain: Workspace, copy_of_build: CopyOfBuild, flags:
     with lua.program, expected.program:
         lua.expect_state()
         work.edit("SConstruct", '"-O2"', flags)
-        done = work.scons("-j2", "hotpatch")
+        done = work.scons("-j2", "hotpatch", "HOTPATCH_WHEN=now")
         lua.expect_state()
         assert functions_changed(work) >= 100, done
         expected.expect_state()

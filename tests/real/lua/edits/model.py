@@ -39,6 +39,7 @@ class Edit:
     functions: tuple[str, ...] = ()         # functions that must be among those reported as changed
     counter: str = ""
     counted: str = ""
+    on_stack: bool = False                  # it changes a function that the waiting interpreter is in
     retires: str = ""                       # name of the edit whose counter ends with this one
 
     @property
