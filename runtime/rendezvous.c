@@ -49,7 +49,7 @@ static struct {
   uint32_t stopped;  /* have been, in this rendezvous */
   pid_t pid, self, highest; /* the process, this thread, the last of those called */
   int listing;       /* descriptor of /proc/self/task */
-  char buffer[LISTING];
+  char buffer[LISTING] __attribute__((aligned(8)));
   struct kernel_action former;
 } meeting = {.listing = -1};
 
