@@ -17,6 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ if __name__ == "__main__":
     _TESTS = Path(__file__).resolve().parents[1]
     sys.path[:0] = [str(_TESTS.parent), *(str(_TESTS / part) for part in (".", "live", "real", "campaign"))]
 
+import builds
 import corpus
 import document
 from builds import LEVELS, Builder, BuildFailed, Toolchain, available
@@ -34,6 +37,7 @@ from hotreload_tool.errors import HotreloadError
 
 _RUN_SECONDS = 10.0
 _MEMORY = 4 << 30            # bytes of address space for a program under test
+_SAVED = 100                 # the document is written again after so many outcomes
 _SHOWN = 300                 # characters of an output in a report
 
 SAME, LEFT_OUT, DIFFERENT, TOOL_ERROR = "identical", "left out", "different", "tool error"
@@ -130,22 +134,21 @@ def _run(program: Path) -> Ran:
 def trials(programs: Iterable[SmallProgram], levels: Sequence[str]) -> Iterator[Trial]:
     """Each program at each of `levels` by gcc, and at two of them by clang; linkers and kinds of program in turn.
 
-    GCC's test-suite is large, its programs are small: of each two levels by gcc, and one by clang."""
+    In rounds: each program once, by gcc at one level, then each at another one, and so on. So a campaign that is stopped
+    early has tried all programs that it could."""
     compilers, linkers = available(["gcc", "clang"])
     if not compilers or not linkers:
         raise Unavailable("there is no compiler, or no linker")
     turn = itertools.count()
-    for number, program in enumerate(programs):
-        for command in compilers:
-            for level in _levels_of(program, command == compilers[0], number, levels):
-                yield Trial(program, _toolchain(command, level, program.language, linkers, next(turn)))
-
-
-def _levels_of(program: SmallProgram, first_compiler: bool, number: int, levels: Sequence[str]) -> list[str]:
-    if first_compiler and program.corpus != "gcc":
-        return list(levels)
-    some = 2 if first_compiler or program.corpus != "gcc" else 1
-    return list(dict.fromkeys(levels[(number + i * 3) % len(levels)] for i in range(some)))
+    first, others = compilers[0], compilers[1:]
+    half = len(levels) // 2
+    rounds = [(first, 0), *((c, 0) for c in others), *((first, i) for i in range(1, half)), *((c, half) for c in others),
+              *((first, i) for i in range(max(half, 1), len(levels)))]
+    everything = list(programs)
+    for command, step in dict.fromkeys(rounds):
+        for number, program in enumerate(everything):
+            level = levels[(number + step) % len(levels)]
+            yield Trial(program, _toolchain(command, level, program.language, linkers, next(turn)))
 
 
 def _toolchain(command: str, level: str, language: str, linkers: Sequence[str], turn: int) -> Toolchain:
@@ -157,13 +160,27 @@ def _toolchain(command: str, level: str, language: str, linkers: Sequence[str], 
     return Toolchain(command, level, kind, linkers[turn % len(linkers)], varieties[turn % len(varieties)], debug=turn % 7 != 6)
 
 
-def run_all(wanted: Iterable[Trial], jobs: int, shared: Path, tell: Callable[[Outcome], None]) -> list[Outcome]:
-    """Outcomes in the order of the trials; `tell` is called with each. At most `jobs` processes."""
-    found = []
+def run_all(wanted: Iterable[Trial], jobs: int, shared: Path, tell: Callable[[list[Outcome]], None],
+            seconds: float = float("inf")) -> list[Outcome]:
+    """Outcomes in the order of the trials; `tell` is called with all so far after each. At most `jobs` processes; no new
+    trial is begun after `seconds`."""
+    found: list[Outcome] = []
+    builds.runtime_objects(shared)
+    end = time.monotonic() + seconds
     with multiprocessing.get_context("fork").Pool(jobs, initializer=_nice) as pool:
-        for outcome in pool.imap(_Try(shared), wanted, chunksize=4):
-            tell(outcome)
+        ahead = threading.Semaphore(8 * jobs)      # a pool would take all trials at once
+
+        def waiting() -> Iterator[Trial]:
+            for trial in wanted:
+                ahead.acquire()
+                if time.monotonic() > end:
+                    return
+                yield trial
+
+        for outcome in pool.imap(_Try(shared), waiting()):
+            ahead.release()
             found.append(outcome)
+            tell(found)
     return found
 
 
@@ -181,7 +198,7 @@ class _Try:
 
 def programs_of(size: str, folder: Path, say: Callable[[str], None] = print) -> list[SmallProgram]:
     """The programs of a campaign of `size` "small" or "full". What cannot be had is said and left out."""
-    seeds = 400 if size == "full" else 8
+    seeds = 200 if size == "full" else 8
     ways: list[Callable[[], Iterator[SmallProgram]]] = [lambda: corpus.csmith_programs(seeds, folder), corpus.tcc_programs]
     if size == "full":
         ways.append(corpus.torture_programs)
@@ -224,24 +241,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=("small", "full"), default="small")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--document", type=Path, help="put the figures into this file")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after this time")
     parser.add_argument("--only", default="", help="programs whose name contains this")
     options = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="identical-"))
     try:
         programs = [p for p in programs_of(options.size, folder / "programs") if options.only in p.name]
-        outcomes = run_all(trials(programs, LEVELS), options.jobs, folder, _tell)
+        outcomes = run_all(trials(programs, LEVELS), options.jobs, folder, lambda done: _tell(done, options.document),
+                           options.minutes * 60)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = figures(outcomes)
-    print(text)
+    print(figures(outcomes))
     if options.document:
-        document.replace(options.document, "identical", text)
+        document.replace(options.document, "identical", figures(outcomes))
     return 1 if any(o.verdict in (DIFFERENT, TOOL_ERROR) for o in outcomes) else 0
 
 
-def _tell(outcome: Outcome) -> None:
-    if outcome.verdict in (DIFFERENT, TOOL_ERROR):
-        print(outcome, flush=True)
+def _tell(done: list[Outcome], target: Path | None) -> None:
+    if done[-1].verdict in (DIFFERENT, TOOL_ERROR):
+        print(done[-1], flush=True)
+    if target is not None and len(done) % _SAVED == 0:
+        document.replace(target, "identical", figures(done))
 
 
 if __name__ == "__main__":

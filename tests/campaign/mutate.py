@@ -69,15 +69,15 @@ class _Run:
         return list(run_chain(job.seed, job.chain, job.edits, self.runtime, only=job.only))
 
 
-def run_all(jobs: Iterable[Job], processes: int, tell: Callable[[Outcome], None]) -> list[Outcome]:
-    found = []
+def run_all(jobs: Iterable[Job], processes: int, tell: Callable[[Sequence[Outcome], Sequence[Outcome]], None]) -> list[Outcome]:
+    """All outcomes; `tell` is called after each chain, with its outcomes and with all so far."""
+    found: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         builds.runtime_objects(Path(folder))
         with multiprocessing.get_context("fork").Pool(processes, initializer=_nice) as pool:
             for outcomes in pool.imap_unordered(_Run(Path(folder)), jobs):
-                for outcome in outcomes:
-                    tell(outcome)
-                    found.append(outcome)
+                found += outcomes
+                tell(outcomes, found)
     return found
 
 
@@ -140,11 +140,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         seeds = range(options.first, options.first + -(-options.edits // EDITS))
         chains = itertools.repeat(options.toolchain) if options.toolchain else toolchains()
-        outcomes = run_all((Job(seed, chain, only=options.only) for seed, chain in zip(seeds, chains)), options.jobs, _tell)
-    text = figures(outcomes)
-    print(text)
+        jobs = (Job(seed, chain, only=options.only) for seed, chain in zip(seeds, chains))
+        outcomes = run_all(jobs, options.jobs, lambda new, done: _tell(new, done, options.document))
+    print(figures(outcomes))
     if options.document:
-        document.replace(options.document, "mutations", text)
+        document.replace(options.document, "mutations", figures(outcomes))
     return 1 if any(o.verdict in (*BAD, INVALID) for o in outcomes) else 0
 
 
@@ -160,9 +160,12 @@ def _one(options: argparse.Namespace) -> list[Outcome]:
         shutil.rmtree(runtime, ignore_errors=True)
 
 
-def _tell(outcome: Outcome) -> None:
-    if outcome.verdict in (*BAD, INVALID):
-        print(outcome, flush=True)
+def _tell(new: Sequence[Outcome], done: Sequence[Outcome], target: Path | None) -> None:
+    for outcome in new:
+        if outcome.verdict in (*BAD, INVALID):
+            print(outcome, flush=True)
+    if target is not None:
+        document.replace(target, "mutations", figures(done))       # so that a campaign that is stopped leaves its figures
 
 
 if __name__ == "__main__":
