@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no defect: what must be bounded is bounded by the tests' own time limits.
+settings.register_profile("hotreload", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hotreload")
 
 _SIZES = ("small", "full")
 

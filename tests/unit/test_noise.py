@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -34,12 +35,13 @@ static __thread int mine, yours;
 const char *where = "x";
 /* above */
 """
+ANOTHER_TIME = f"{(time.localtime().tm_hour + 12) % 24:02}:00:00"     # never that of the compilation
 IN_C = COMMON + r"""
 APART int asserts(int n) { assert(n > 3); return n * 2; }
 APART int logs(int n) { note(__FILE__, __LINE__, "logs"); return n; }
 APART int speaks(int n) { puts(HERE "speaks"); fprintf(stderr, "%d retries of 3\n", n); return n; }
 APART int born(void) { return puts("since " __DATE__ " " __TIME__); }
-APART int dated(void) { return puts("Jan  1 2001, 12:00:00"); }
+APART int dated(void) { return puts("Jan  1 2001, ANOTHER_TIME"); }
 APART int counts(int n) { static int counted; assert(n); return ++counted + hidden++ + mine++; }
 APART int chooses(int n)
 {
@@ -61,7 +63,7 @@ int main(void) { hidden++; other++; mine++; yours++;
   + recurses(2) + (int)halves(3) + yours + other; }
 APART int note(const char *file, int line, const char *text) { where = file; return line + text[0]; }
 APART int picked(int n) { return n; }
-"""
+""".replace("ANOTHER_TIME", ANOTHER_TIME)
 IN_CC = COMMON + r"""
 #include <stdexcept>
 #include <string>
@@ -179,7 +181,7 @@ REAL = {
     "a number in a text": ("retries of 3", "retries of 6", "speaks"),
     "another text": ('"logs"', '"Logs"', "logs"),
     "a date that somebody wrote": ("Jan  1 2001", "Jan  2 2001", "dated"),
-    "a time that somebody wrote": ("12:00:00", "12:00:03", "dated"),
+    "a time that somebody wrote": (ANOTHER_TIME, ANOTHER_TIME[:-1] + "3", "dated"),
     "another variable": ("counted + hidden++", "counted + other++", "counts"),
     "another thread-local": ("+ mine++", "+ yours++", "counts"),
     "another case": ("case 1: return one;", "case 1: return two;", "chooses"),

@@ -89,7 +89,7 @@ def test_apply_sends_files_in_order(directory: Path, tmp_path: Path, code: str, 
     assert (result.already, result.images[0].already, result.images[0].functions_live) == (already, True, 1)
     (request, files), = seen
     assert files == [b"one", b"two"]
-    assert abi.REQUEST.unpack(request) == (abi.REQUEST_MAGIC, abi.ABI, abi.Op.APPLY, 1, abi.When.SAFEPOINT, 5000, 2, 0, bytes(32))
+    assert abi.REQUEST.unpack(request) == (abi.REQUEST_MAGIC, abi.ABI, abi.Op.APPLY, 1, abi.When.SAFEPOINT, 4000, 2, 0, bytes(32))
 
 
 def test_refusal_carries_code_and_words(directory: Path) -> None:
@@ -103,7 +103,7 @@ def test_refusal_carries_code_and_words(directory: Path) -> None:
 
 @pytest.mark.parametrize("raw, code, words", [
     (reply("OK", STATUS, magic=1), "INTERNAL", "it begins with"),
-    (reply("OK", STATUS, version=2), "ABI_MISMATCH", "speaks version 2, this tool version 1"),
+    (reply("OK", STATUS, version=abi.ABI + 1), "ABI_MISMATCH", f"speaks version {abi.ABI + 1}, this tool version {abi.ABI}"),
     (reply("OK", b"{"), "INTERNAL", "not JSON"),
     (reply("OK", {"pid": 1}), "INTERNAL", "lacks 'abi'"),
     (abi.REPLY.pack(abi.REPLY_MAGIC, 1, 0, 0xFFFFFFFF), "INTERNAL", "it begins with"),
