@@ -41,7 +41,7 @@ struct kernel_action { /* struct sigaction as the system call has it; the C libr
 
 static struct {
   struct hr_thread *threads; /* never unmapped: a late handler may look at it */
-  unsigned n, capacity;
+  unsigned n, capacity, next; /* entries in use, in all, and where to look for a free one */
   uint32_t epoch;    /* of the last rendezvous */
   uint32_t halt;     /* the epoch while threads wait in the handler, else 0; a futex */
   uint32_t arrived;  /* a futex */
@@ -109,6 +109,22 @@ static void repeat_call(ucontext_t *context) {
     hr_call_again(context, number);
 }
 
+/* Waits for the release. A thread that was released but did not run yet may be taken into the next rendezvous as it is
+ * (see keep_parked): then it waits on. Its last access to `thread` is the one that says LEFT.
+ * Context: signal handler, all signals blocked. */
+static void leave(struct hr_thread *thread) {
+  for (;;) {
+    uint64_t state = __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST);
+    uint32_t halt = __atomic_load_n(&meeting.halt, __ATOMIC_SEQ_CST);
+
+    if (halt)
+      wait_while(&meeting.halt, halt, NULL);
+    else if (__atomic_compare_exchange_n(&thread->state, &state, (state & ~(uint64_t)255) | LEFT, false,
+                                         __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+      return;
+  }
+}
+
 /* ---- the handler -------------------------------------------------------------------------------------------- */
 
 /* Context: signal handler, all signals blocked. */
@@ -125,10 +141,8 @@ static void park(struct hr_thread *thread, uint32_t epoch, void *context) {
   n = __atomic_add_fetch(&meeting.arrived, 1, __ATOMIC_SEQ_CST);
   if (n >= __atomic_load_n(&meeting.expected, __ATOMIC_SEQ_CST))
     wake(&meeting.arrived, 1);
-  while (__atomic_load_n(&meeting.halt, __ATOMIC_ACQUIRE) == epoch)
-    wait_while(&meeting.halt, epoch, NULL);
+  leave(thread);
   repeat_call(context);
-  __atomic_store_n(&thread->state, (uint64_t)epoch << 8 | LEFT, __ATOMIC_RELEASE);
 }
 
 /* Context: signal handler. */
@@ -181,6 +195,7 @@ static bool make_table(unsigned wanted) {
   if (at == MAP_FAILED)
     return false;
   meeting.threads = at;
+  meeting.n = 0; /* whoever still is on the way out of the old table is met when it has left */
   meeting.capacity = capacity;
   return true;
 }
@@ -365,20 +380,46 @@ static enum thread_state present(const struct hr_thread *thread) {
   return state >> 8 == meeting.epoch ? (enum thread_state)(state & 255) : FREE;
 }
 
-/* Handlers of the rendezvous before may still be on their way out of the table. */
-static bool all_left(uint64_t until) {
+/* A handler that was about to wait when the rendezvous before was given up must be done with its entry. */
+static bool none_arriving(uint64_t until) {
   unsigned i;
 
-  for (i = 0; i < meeting.n; i++) {
-    enum thread_state state;
-
-    while ((state = present(&meeting.threads[i])) == ARRIVING || state == PARKED) {
+  for (i = 0; i < meeting.n; i++)
+    while ((__atomic_load_n(&meeting.threads[i].state, __ATOMIC_SEQ_CST) & 255) == ARRIVING) {
       if (hr_now_ns() > until)
         return false;
       sched_yield();
     }
-  }
   return true;
+}
+
+/* Threads that were released but have not run yet (there are more of them than CPUs) still are where they were: they need
+ * no second signal. `halt` is set before, so one that finds its entry changed goes on waiting. Returns how many. */
+static unsigned keep_parked(void) {
+  unsigned kept = 0, i;
+
+  for (i = 0; i < meeting.n; i++) {
+    struct hr_thread *thread = &meeting.threads[i];
+    uint64_t state = __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST);
+
+    if ((state & 255) != PARKED || !__atomic_compare_exchange_n(&thread->state, &state, state_of(PARKED), false,
+                                                                __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+      continue;
+    meeting.highest = thread->tid > meeting.highest ? thread->tid : meeting.highest;
+    kept++;
+  }
+  return kept;
+}
+
+/* An entry for a thread that is called now. Null: there is none left. */
+static struct hr_thread *free_entry(void) {
+  for (; meeting.next < meeting.n; meeting.next++)
+    if (present(&meeting.threads[meeting.next]) == FREE)
+      return &meeting.threads[meeting.next++];
+  if (meeting.n == meeting.capacity)
+    return NULL;
+  meeting.next = meeting.n + 1;
+  return &meeting.threads[meeting.n++];
 }
 
 struct calling { /* one pass over the list of threads */
@@ -389,12 +430,12 @@ struct calling { /* one pass over the list of threads */
 static struct hr_thread *find_thread(pid_t tid, unsigned guess) {
   unsigned i;
 
-  if (guess < meeting.n && meeting.threads[guess].tid == tid)
+  if (guess < meeting.n && meeting.threads[guess].tid == tid && present(&meeting.threads[guess]) != FREE)
     return &meeting.threads[guess];
   if (tid > meeting.highest)
     return NULL;
   for (i = 0; i < meeting.n; i++)
-    if (meeting.threads[i].tid == tid)
+    if (meeting.threads[i].tid == tid && present(&meeting.threads[i]) != FREE)
       return &meeting.threads[i];
   return NULL;
 }
@@ -416,14 +457,13 @@ static bool call_thread(pid_t tid, void *context) {
   struct calling *calling = context;
   struct hr_thread *thread = find_thread(tid, calling->seen++);
 
-  if (thread && present(thread) != FREE)
+  if (thread)
     return true;
-  if (!thread && meeting.n == meeting.capacity) {
+  thread = free_entry();
+  if (!thread) {
     calling->full = true;
     return false;
   }
-  if (!thread)
-    thread = &meeting.threads[meeting.n++];
   calling->new_ones = true;
   meeting.highest = tid > meeting.highest ? tid : meeting.highest;
   thread->tid = tid;
@@ -464,6 +504,19 @@ static struct hr_thread *look_at_missing(bool *deaf) {
   return missing;
 }
 
+/* The count may run ahead: a handler of the rendezvous before counts itself a little late. */
+static bool none_missing(void) {
+  unsigned i;
+
+  for (i = 0; i < meeting.n; i++) {
+    enum thread_state state = present(&meeting.threads[i]);
+
+    if (state == SENT || state == ARRIVING)
+      return false;
+  }
+  return true;
+}
+
 static bool all_arrived(uint64_t until, struct hr_blocker *blocker) {
   struct timespec slice = {.tv_nsec = LOOK_NS};
   struct hr_thread *missing;
@@ -471,7 +524,7 @@ static bool all_arrived(uint64_t until, struct hr_blocker *blocker) {
   bool deaf;
 
   while ((n = __atomic_load_n(&meeting.arrived, __ATOMIC_SEQ_CST)) <
-         __atomic_load_n(&meeting.expected, __ATOMIC_SEQ_CST)) {
+             __atomic_load_n(&meeting.expected, __ATOMIC_SEQ_CST) || !none_missing()) {
     if (!wait_while(&meeting.arrived, n, &slice) || errno != ETIMEDOUT)
       continue;
     missing = look_at_missing(&deaf);
@@ -500,17 +553,19 @@ static void withdraw(void) {
 bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
   uint64_t until = hr_now_ns() + budget_ns;
   struct calling calling;
+  unsigned kept;
 
   *blocker = (struct hr_blocker){.obstacle = HR_OBSTACLE_DEAF};
-  if (!all_left(until))
+  if (!none_arriving(until))
     return false;
   meeting.epoch++;
   meeting.epoch += !meeting.epoch;
-  meeting.n = 0;
+  meeting.next = 0;
   meeting.highest = 0;
   __atomic_store_n(&meeting.arrived, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&meeting.expected, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&meeting.halt, meeting.epoch, __ATOMIC_SEQ_CST);
+  kept = keep_parked();
   do { /* with all that are known at a halt, a list without new names is complete */
     calling = (struct calling){0};
     if (!each_thread(call_thread, &calling) || calling.full || !all_arrived(until, blocker)) {
@@ -518,7 +573,7 @@ bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
       return false;
     }
   } while (calling.new_ones);
-  meeting.stopped = meeting.arrived;
+  meeting.stopped = kept + meeting.expected;
   blocker->obstacle = HR_OBSTACLE_NONE;
   return true;
 }
