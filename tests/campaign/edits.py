@@ -132,6 +132,21 @@ def function_added(e: Editor) -> bool:
     return True
 
 
+def file_added(e: Editor) -> bool:
+    """A new source file with state and a function, which an older function calls."""
+    callers = [f for f in e.p.functions.values() if f.level == 0]
+    unit = max(e.p.order) + 1
+    e.p.order[unit], e.p.blank[unit] = [], 0
+    for kind in ("static", "global"):
+        e.g.variable(kind, unit)
+    e.g.table("numbers", unit)
+    new = e.g.function(1, unit)
+    new.static, new.attributes = False, []
+    f = e.rng.choice(callers)
+    e.insert(f, call_statement(e.rng.randrange(3), e.g.call_of(new, f)))
+    return True
+
+
 def function_removed(e: Editor) -> bool:
     found = [f for f in e.p.functions.values() if not e.p.is_fixed(f.id)]
     if not found:
@@ -468,6 +483,7 @@ KINDS = (
     Kind("call added", call_added, _STATICS),
     Kind("call removed", call_removed, _STATICS),
     Kind("function added", function_added, _STATICS),
+    Kind("file added", file_added, _STATICS),
     Kind("function removed", function_removed, _STATICS),
     Kind("function renamed", function_renamed, _STATICS),
     Kind("functions reordered", functions_reordered, _STATICS),

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from machine import dumped
-from program import TMPS, Function, Node, Program, Table, Var
+from program import FIRST_UNITS, TMPS, Function, Node, Program, Table, Var
 
 MAIN_C = r"""
 #include <pthread.h>
@@ -230,10 +230,11 @@ def _setup(p: Program) -> str:
             f"  pointers = (unsigned **)calloc({len(p.pointers)} + 1, sizeof *pointers);"]
     out += [f"  saved[{i}] = {p.functions[f].name};" for i, f in enumerate(p.entries)]
     out += [f"  pointers[{i}] = &{p.vars[v].name};" for i, v in enumerate(p.pointers)]
-    out += [f"  dumpers[{i}] = dump_{u};" for i, u in enumerate(sorted(p.order))]
+    out += [f"  dumpers[{u}] = dump_{u};" for u in sorted(p.order) if u < FIRST_UNITS]
     out += [f"  objects[{k}] = new K{k}({k} + 1u);" for k in range(p.classes)]
     out += ["}", _INVOKE_CC if cpp else _INVOKE_C, 'extern "C" void dump_all(void)' if cpp else "void dump_all(void)", "{",
             "  for (int i = 0; i < 16 && dumpers[i]; i++) dumpers[i]();"]
+    out += [f"  dump_{u}();" for u in sorted(p.order) if u >= FIRST_UNITS]      # files that edits brought
     out += [f"  printf(\"%u \", objects[{k}]->s{i});" for k in range(p.classes) for i in range(p.members)]
     return "\n".join([*out, '  printf("\\n");', "}", ""])
 

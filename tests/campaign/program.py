@@ -54,6 +54,7 @@ TYPES = {"unsigned": 0xFFFFFFFF, "unsigned char": 0xFF, "unsigned short": 0xFFFF
 OPERATORS = ("+", "-", "*", "^", "&", "|", "<<", ">>", "%", "<", "==")
 LIBRARY = ("toupper", "isdigit", "ffs", "labs", "strchr", "abs", "isxdigit", "tolower", "strspn")
 TMPS = 4                 # temporaries of a function; the last one counts loops
+FIRST_UNITS = 2          # source files that a program begins with
 LEVELS = 3               # functions call functions of higher levels only
 
 
@@ -428,7 +429,7 @@ class Generator:
                 and (f.unit == t.unit or not f.static) and "always_inline" not in f.attributes and f.level > 0]
 
 
-def generate(rng: random.Random, language: str, units: int = 2) -> Program:
+def generate(rng: random.Random, language: str, units: int = FIRST_UNITS) -> Program:
     """A whole program."""
     p = Program(language)
     g = Generator(rng, p)
