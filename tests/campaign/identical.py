@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,8 @@ from corpus import SmallProgram, Unavailable
 
 from hotreload_tool.errors import HotreloadError
 
-_RUN_SECONDS = 10.0
+_CPU_SECONDS = 3             # of a program under test: what needs more is taken to run for ever
+_RUN_SECONDS = 120.0         # a bound for one that waits; machines that run campaigns are busy
 _MEMORY = 4 << 30            # bytes of address space for a program under test
 _SAVED = 100                 # the document is written again after so many outcomes
 _SHOWN = 300                 # characters of an output in a report
@@ -114,6 +116,7 @@ def _build_plain(trial: Trial, folder: Path, shared: Path) -> Path:
 def _limits() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 1))
 
 
 def _run(program: Path) -> Ran:
@@ -125,7 +128,7 @@ def _run(program: Path) -> Ran:
                                   cwd=empty, timeout=_RUN_SECONDS, preexec_fn=_limits, env=env)
         except subprocess.TimeoutExpired:
             return Ran(None, b"")
-        return Ran(done.returncode, done.stdout)
+        return Ran(None if done.returncode == -signal.SIGXCPU else done.returncode, done.stdout)
 
 
 # ---- all of them -------------------------------------------------------------------------------------------------
@@ -208,7 +211,9 @@ def programs_of(size: str, folder: Path, say: Callable[[str], None] = print) -> 
             found += way()
         except Unavailable as e:
             say(str(e))
-    return found
+    sizes = collections.Counter(p.corpus for p in found)
+    places = {corpus: itertools.count() for corpus in sizes}
+    return sorted(found, key=lambda p: next(places[p.corpus]) / sizes[p.corpus])     # mixed, in case the campaign is stopped
 
 
 # ---- figures -----------------------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import itertools
 import os
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import emit
 import mutate
 import pytest
 from builds import BuildFailed, Toolchain, available
-from chains import APPLIED, BAD, INVALID, Outcome, Project, Session, run_chain
+from chains import APPLIED, BAD, INVALID, Outcome, Project, Session, Wrong, run_chain
 from edits import KINDS, Editor, static_local_added
 from machine import Machine, merged
 from patcher import Patcher
@@ -77,13 +78,11 @@ def test_initialisers_merge_three_ways() -> None:
     assert TYPES[v.ctype] == 0xFFFFFFFF
 
 
-def test_a_wrong_patch_is_noticed(runtime: Path, tmp_path: Path, stack: object) -> None:
+def test_a_wrong_patch_is_noticed(runtime: Path, tmp_path: Path, stack: ExitStack) -> None:
     """The process takes one edit, the model another: the conversation must fail."""
     commands, _ = available(["gcc", "clang"])
     if not commands:
         pytest.skip("there is no compiler")
-    from chains import Wrong  # a class of this test alone
-
     rng = random.Random(11)
     program = generate(rng, "c")
     project = Project(tmp_path, runtime, Toolchain(commands[0]))
@@ -92,7 +91,7 @@ def test_a_wrong_patch_is_noticed(runtime: Path, tmp_path: Path, stack: object) 
     except BuildFailed as e:
         pytest.fail(str(e))
     binary = project.link()
-    patcher = Patcher(project.image, stack)  # type: ignore[arg-type]
+    patcher = Patcher(project.image, stack)
     session = Session(patcher.start(binary), program)
     session.converse(rng)
     edited = program.copy()
@@ -100,6 +99,6 @@ def test_a_wrong_patch_is_noticed(runtime: Path, tmp_path: Path, stack: object) 
         edited.functions[f].body.args[-1].args[0].kind = "const"
         edited.functions[f].body.args[-1].args[0].value, edited.functions[f].body.args[-1].args[0].args = 4711, []
     project.write(edited)
-    assert patcher.patch(session.process.pid, project.request())
+    assert patcher.patch(session.process.pid, project.request()) is not None
     with pytest.raises(Wrong):
         session.converse(rng)
