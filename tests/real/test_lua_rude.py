@@ -12,7 +12,7 @@ import pytest
 from lua.edits import CHAIN, Edit
 from luadriver import Lua, make_edit, start
 
-from livetools import DAMAGED, DONE, NO_PROCESS, REFUSED, Completed, Program, Workspace, edit
+from livetools import DAMAGED, DEADLINE, DONE, NO_PROCESS, REFUSED, Completed, Program, Workspace, edit
 
 CopyOfBuild = Callable[[str], Workspace]
 pytestmark = pytest.mark.xdist_group("lua-live")
@@ -177,6 +177,20 @@ def test_stopped_process(copy_of_build: CopyOfBuild) -> None:
         work.scons("hotpatch")
         stopped.expect_after(UPPER)
         assert generation(work, lua) == generation(work, stopped) == 1
+
+
+def test_function_that_is_always_on_the_stack(copy_of_build: CopyOfBuild) -> None:
+    """Waiting for the interpreter's loop to return has a deadline, which names it; `now` does not wait."""
+    work = copy_of_build("lua")
+    bundle = make_bundle(work, BY_NAME["vm-loop"])
+    with running(work) as lua:
+        with untouched(work, lua, BY_NAME["vm-loop"]):
+            waited = work.hotpatch("apply", bundle, "--pid", str(lua.pid), "--when", "quiescent", "--timeout", "1",
+                                   code=DEADLINE)
+            expect_sentence(waited, "luaV_execute", str(lua.pid))
+        work.hotpatch("apply", bundle, "--pid", str(lua.pid), "--when", "now")
+        lua.expect_after(BY_NAME["vm-loop"])
+        lua.expect_state()
 
 
 # ---- builds ----------------------------------------------------------------------------------------------------
