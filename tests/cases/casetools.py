@@ -29,7 +29,7 @@ _SECONDS = 120.0                      # bound on one compile or link
 _REPLY_SECONDS = 60.0                 # bound on one answer of a program
 
 _CONFIGURATIONS = {
-    "small": ("gcc -O0 pie", "gcc -O2 pie", "gcc -O3 exec", "clang -O0 exec", "clang -O2 pie"),
+    "small": ("gcc -O0 pie", "gcc -O2 pie", "gcc -O3 exec", "clang -O2 pie"),
     "full": tuple(f"{c} {level} {kind}" for c in ("gcc", "clang") for level in ("-O0", "-Og", "-O1", "-O2", "-O3", "-Os")
                   for kind in ("pie", "exec")),
 }
@@ -215,8 +215,8 @@ class Builder:
 
     def objects(self, version: Version) -> dict[str, Path]:
         """Unit -> its instrumented object. Every version's sources lie at the same place when they are compiled."""
-        flags = shlex.split(version.value("Flags", self.configuration)
-                            or self.case.first.value("Flags", self.configuration) or "")
+        said = version.values("Flags", self.configuration) or self.case.first.values("Flags", self.configuration)
+        flags = shlex.split(" ".join(said))
         found = {"loop": self._loop()}
         for unit, source in version.files.items():
             target = self.folder / f"v{version.number}" / f"{unit}.o"

@@ -16,7 +16,7 @@ In any version:
     Stdin: LINE             sent to the program; "go" if an Expect comes first
     Expect: LINE            the answer to it, whole and exact; one directive for each line
     Symbol: REGEX           the objects define such a symbol; `No symbol: REGEX`: they don't
-    Flags: WORDS            for the compiler, until another version says so
+    Flags: WORDS            for the compiler, in all versions if the first one says them; several add up
 In version 1, about the whole case:
     Only: WORDS             run in such configurations only (several: any of them); Not: WORDS in all others
     Link: WORDS             at the end of the link

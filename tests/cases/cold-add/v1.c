@@ -7,7 +7,11 @@
 //# Expect: -1
 
 static int failures;
-static __attribute__((cold, noinline)) void complain(const char *what, int n) { printf("%s %d, ", what, n); failures++; }
+static __attribute__((cold, noinline)) void complain(const char *what, int n)
+{
+  printf("%s %d, ", what, n);
+  failures++;
+}
 NOINLINE int parse(int n) { return n + failures * 100; }
 void answer(const char *line)
 {

@@ -7,7 +7,11 @@
 //# Expect: negative -1, 99
 
 static int failures;
-static __attribute__((cold, noinline)) void complain(const char *what, int n) { printf("%s %d, ", what, n); failures++; }
+static __attribute__((cold, noinline)) void complain(const char *what, int n)
+{
+  printf("%s %d, ", what, n);
+  failures++;
+}
 NOINLINE int parse(int n)
 {
   if (n < 0)

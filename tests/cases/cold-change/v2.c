@@ -8,7 +8,11 @@
 //# Changed [gcc -O0|-O2]: parse
 
 static int failures;
-static __attribute__((cold, noinline)) void complain(const char *what, int n) { printf("%s %d, ", what, n); failures++; }
+static __attribute__((cold, noinline)) void complain(const char *what, int n)
+{
+  printf("%s %d, ", what, n);
+  failures++;
+}
 NOINLINE int parse(int n)
 {
   if (n < 0)

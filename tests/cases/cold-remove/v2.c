@@ -6,7 +6,11 @@
 //# Reject: negative
 
 static int failures;
-static __attribute__((cold, noinline)) void complain(const char *what, int n) { printf("%s %d, ", what, n); failures++; }
+static __attribute__((cold, noinline)) void complain(const char *what, int n)
+{
+  printf("%s %d, ", what, n);
+  failures++;
+}
 NOINLINE int parse(int n)
 {
   return n + failures * 100;

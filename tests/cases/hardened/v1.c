@@ -1,6 +1,7 @@
 // The flags that distributions build with.
 #include "case.h"
-//# Flags: -O2 -fcf-protection -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 -fno-omit-frame-pointer -fasynchronous-unwind-tables
+//# Flags: -O2 -fcf-protection -fstack-protector-strong -fstack-clash-protection
+//# Flags: -D_FORTIFY_SOURCE=2 -fno-omit-frame-pointer -fasynchronous-unwind-tables
 //# Expect: hello 5
 
 static NOINLINE void fill(char *out, size_t size, const char *text) { snprintf(out, size, "%s", text); }

@@ -10,5 +10,6 @@
 void answer(const char *line)
 {
   (void)line;
-  printf("%d %d %d %d\n", (int)strlen("abcdef"), stdout != NULL, errno = 0, fprintf(stdout, "%s", "") == 0 && timezone == timezone);
+  printf("%d %d %d %d\n", (int)strlen("abcdef"), stdout != NULL, errno = 0,
+         fprintf(stdout, "%s", "") == 0 && timezone == timezone);
 }
