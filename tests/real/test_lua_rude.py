@@ -237,6 +237,18 @@ def test_killed_build(copy_of_build: CopyOfBuild, moment: str) -> None:
         lua.expect_after(BY_NAME["getenv"])
 
 
+def test_comment_where_assertions_name_their_lines(copy_of_build: CopyOfBuild) -> None:
+    """A comment moves the line numbers that assert() compiles in: no reason to replace anything."""
+    work = copy_of_build("lua")
+    work.edit("SConstruct", '"LUA_USE_LINUX"', '"LUA_USE_LINUX", "LUAI_ASSERT"')
+    work.scons("-j2")
+    with running(work) as lua, untouched(work, lua):
+        for name in ("lstrlib.c", "lvm.c"):
+            path = work.path / "src" / name
+            path.write_text("/* a comment,\n   of two lines */\n" + path.read_text())
+        assert "nothing changed" in work.scons("hotpatch").text
+
+
 def test_refusal(copy_of_build: CopyOfBuild) -> None:
     """What cannot be patched is refused with its name and a reason, and the next edit works."""
     work = copy_of_build("lua")
