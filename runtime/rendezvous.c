@@ -394,7 +394,8 @@ static bool none_arriving(uint64_t until) {
 }
 
 /* Threads that were released but have not run yet (there are more of them than CPUs) still are where they were: they
- * need no second signal. `halt` is set before, so one that finds its entry changed goes on waiting. Returns how many. */
+ * need no second signal. `halt` is set before, so one that finds its entry changed goes on waiting.
+ * Returns how many. */
 static unsigned keep_parked(void) {
   unsigned kept = 0, i;
 
