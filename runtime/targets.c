@@ -199,7 +199,8 @@ static bool plan_update(struct hr_candidate *c, const struct hr_update *update, 
   if (region.prot & PROT_EXEC)
     return hr_refuse(error, HR_UNSUPPORTED,
                      "the object at 0x%" PRIx64 " lies between code, and no page may be writable while it is "
-                     "executable; link the image with -z separate-code", update->address - bias);
+                     "executable; link the image with -Wl,-z,separate-code (gold: -Wl,--rosegment)",
+                     update->address - bias);
   if (update->flags & HR_UPDATE_CONSTANT && !holds_content(update->address, update->old_content, update->size))
     return hr_refuse(error, HR_UNEXPECTED_SLOT, "the constant at 0x%" PRIx64 " does not hold its old content",
                      update->address - bias);

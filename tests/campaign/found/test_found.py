@@ -168,3 +168,25 @@ def test_array_whose_alignment_grows_with_it(runtime: Path, stack: ExitStack) ->
         pytest.skip("the linker put it where the larger alignment does not hold")
     assert program.patch(a_c=("+ v[2])", "+ v[2] + 100)"))
     assert program.ask("2") == "110"
+
+
+CONSTANT = """
+static const char words[2][4] = {"one", "two"};
+int answer(int n) { return words[n & 1][0] * 1000 + words[n & 1][n & 3]; }
+"""
+
+
+@pytest.mark.parametrize("link, taken", [(["-Wl,--rosegment"], True), ([], False)])
+def test_constants_of_a_program_that_gold_links(link: list[str], taken: bool, runtime: Path, stack: ExitStack) -> None:
+    """gold puts constants between code, where nothing may be written: refused, with an option that helps."""
+    if shutil.which("ld.gold") is None:
+        pytest.skip("gold is not installed")
+    program = live(stack, runtime, CONSTANT, ("-O1", "-fno-pie"), link=["-no-pie", "-fuse-ld=gold", *link])
+    assert program.ask("1") == str(ord("t") * 1000 + ord("w"))
+    if taken:
+        assert program.patch(a_c=('"two"', '"six"'))
+        assert program.ask("1") == str(ord("s") * 1000 + ord("i"))
+    else:
+        with pytest.raises(Refused, match="--rosegment"):
+            program.patch(a_c=('"two"', '"six"'))
+        assert program.ask("1") == str(ord("t") * 1000 + ord("w"))
