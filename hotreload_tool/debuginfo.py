@@ -1,7 +1,8 @@
 """Types from an object's debug information, quickly: this runs at every compile.
 
-What the object map needs and nothing more: layouts of types, signatures of C functions, types of variables.
-Only DIEs at file level are visited; function bodies are stepped over, except where one holds a static local.
+What the object map needs and nothing more: layouts of types, signatures of functions, types of variables.
+Only DIEs at file level are visited; function bodies are stepped over, except where one holds a static local, and in
+objects that have local classes or lambdas.
 """
 from __future__ import annotations
 
@@ -58,7 +59,12 @@ class DebugTypes:
     virtuals: dict[str, str] = field(default_factory=dict)
     """Name of a class -> its own virtual functions as text: lines "SLOT FUNCTION"."""
     signatures: dict[str, str] = field(default_factory=dict)
-    """Symbol -> "int (int, struct foo *)", of functions whose symbol is their name: C and extern "C"."""
+    """Symbol -> "int (int, struct foo *)", of functions whose symbol is their name: C and extern "C". Of other C++ functions
+    "int ()", for their mangled name tells the parameters; of constructors and destructors none."""
+    code: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(symbol or section, offset) -> the same, of C++ functions whose mangled name the compiler does not tell."""
+    locals: list[LocalClass] = field(default_factory=list)
+    """Lambdas that have captures, and classes within functions."""
     variables: dict[tuple[str, str | None], str] = field(default_factory=dict)
     """(linkage name or name, function it is local to) -> type. C++ gives some file-local ones a plain name."""
     places: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -67,6 +73,55 @@ class DebugTypes:
     """The object has debug information, and all of it was understood."""
     reason: str = ""
     """Why it is not typed."""
+
+    def signature(self, symbol: str, section: str, offset: int) -> str | None:
+        """What callers of a function, and objects that exist, take for granted: its signature, and the layouts of lambdas and
+        local classes that its name mentions: "int (), with {struct 4; 0 int __base}".
+
+        Compilers inline a lambda's call operator into what calls it, such as the invoker of a std::function: so this is told
+        of every function whose name has the lambda in it. Which one of its function's lambdas that is takes a demangler to
+        tell: all of them count."""
+        text = self.signatures.get(symbol) or self.code.get((symbol, 0)) or self.code.get((section, offset))
+        if not self.typed or not symbol.startswith("_Z") or _INVOKER.search(symbol):
+            return text
+        lambdas = _LAMBDA.search(symbol) is not None
+        if not lambdas and not self.locals:
+            return text
+        identifiers = _identifiers(symbol)
+        layouts = {local.layout for local in self.locals if local.within <= identifiers and (lambdas or not local.is_lambda)}
+        if layouts:
+            return f"{text or '()'}, with {{{_cut(('}, {'.join(sorted(layouts)), ''))[0]}}}"
+        return text or ("()" if lambdas else None)
+
+
+class LocalClass(NamedTuple):
+    within: frozenset[str]       # identifiers that all mangled names which mention it have: of its function, and its own
+    is_lambda: bool
+    layout: str
+
+
+# Itanium C++ ABI §5.1.8: closure types are "Ul PARAMETERS E [NUMBER] _"; clang calls those that no other object sees $_NUMBER.
+_LAMBDA = re.compile(r"Ul.*?E\d*_|\$_\d")
+# The function that a lambda without captures converts to: it is given no closure. Of GCC, of clang.
+_INVOKER = re.compile(r"4_FUNE|8__invokeE")
+# What has digits that are no length of an identifier: substitutions, template parameters, discriminators, literals, arrays.
+_MANGLED_PART = re.compile(r"S[0-9A-Z]*_|T[0-9]*_|E\d*_|L[a-z]n?\d+E|A\d+_|\d+|.", re.DOTALL)
+
+
+def _identifiers(symbol: str) -> frozenset[str]:
+    """The identifiers in a mangled name; those that a substitution repeats stand before it."""
+    if not symbol.startswith("_Z"):
+        return frozenset((symbol,))
+    found, at = set(), 2
+    while at < len(symbol):
+        part = _MANGLED_PART.match(symbol, at)
+        if part is None:
+            break
+        at = part.end()
+        if part[0].isdecimal() and len(part[0]) < 5:
+            found.add(symbol[at:at + int(part[0])])
+            at += int(part[0])
+    return frozenset(found)
 
 
 class KnownLayout(NamedTuple):
@@ -257,6 +312,9 @@ class _Names:
     def unit(self, signature: int) -> Unit:
         return self._units[signature]
 
+    def find_unit(self, signature: int) -> Unit | None:
+        return self._units.get(signature)
+
     def unnamed(self, signature: int) -> str | None:
         """The keyword of a type that has no name of its own, else None."""
         unit = self._units.get(signature)
@@ -390,11 +448,18 @@ class _Scan:
         for die in self.found[_VARIABLE]:
             _add_variable(printer, die.abbrev, die.attrs, None, found)
         addresses = self._addresses()
+        abbrevs = () if printer.is_c else self.unit.abbrevs.values()
+        local = any(map(_may_be_local, abbrevs))
+        unnamed = not _made_by_gcc(self.unit) and any(map(_may_be_lambda, abbrevs))
         for die in self.found[_FUNCTION]:
             if die.abbrev.names & _CODE:
-                _add_signature(printer, die, found.signatures)
+                _add_signature(printer, die, found)
             if addresses and die.abbrev.children:
                 self._static_locals(printer, die, addresses, found)
+            if local and die.abbrev.children and not _of_library(printer, die):
+                self._local_classes(printer, die, found)
+            if unnamed and _MANGLED & die.abbrev.names:
+                _add_lambda_of(printer, die, found)
 
     def _layouts(self, printer: _Printer, found: DebugTypes) -> None:
         """Types that the compiler put into no type unit."""
@@ -443,6 +508,101 @@ class _Scan:
                     at = sibling
 
 
+    def _local_classes(self, printer: _Printer, function: _Die, found: DebugTypes) -> None:
+        """Lambdas and local classes are DIEs in the function's body, and their member functions may be in those.
+
+        GCC repeats a class that something refers to within a declaration of its function."""
+        unit, at = self.unit, function.after
+        end = unit.sibling(function.abbrev, function.after) or unit.end
+        depth, owner = 1, None
+        while depth and at < end:
+            start = at
+            abbrev, attrs = unit.die(at)
+            if abbrev is None:
+                depth, at = depth - 1, attrs
+                continue
+            at = after = unit.after(abbrev, attrs)
+            if abbrev.tag == dwarf.TAG_SUBPROGRAM and abbrev.names & _CODE:
+                _add_result(printer, _Die(start, abbrev, attrs, after), found)
+            elif _may_be_local(abbrev):
+                owner = owner or self._identifiers_around(printer, function)
+                _add_local_class(printer, _Die(start, abbrev, attrs, after), owner, found)
+            if abbrev.children:
+                sibling = unit.sibling(abbrev, after) if abbrev.tag in _WITHOUT_CLASSES else None
+                depth, at = (depth + 1, after) if sibling is None else (depth, sibling)
+
+    def _identifiers_around(self, printer: _Printer, function: _Die) -> frozenset[str]:
+        """Identifiers in the mangled name of a function; of a lambda's call operator, which may have none, those of the
+        function that the lambda is in."""
+        for _ in range(_MAX_DEPTH):
+            name, (holder, at) = _resolved(printer, function.abbrev, function.attrs)
+            if name and (name.startswith("_Z") or not _MANGLED & function.abbrev.names):
+                return _identifiers(name)
+            place = _declared_at(self.unit, function)
+            around = bisect_left(self.found[_FUNCTION], place, key=_offset) - 1
+            if place == function.offset or around < 0:
+                break
+            function = self.found[_FUNCTION][around]
+        return frozenset()
+
+
+def _offset(die: _Die) -> int:
+    return die.offset
+
+
+def _declared_at(unit: Unit, function: _Die) -> int:
+    """Where the declaration is that a function refers to."""
+    place, abbrev, at = function.offset, function.abbrev, function.attrs
+    for _ in range(4):                       # concrete -> abstract -> declaration
+        origin = (unit.reference(abbrev, at, dwarf.AT_ABSTRACT_ORIGIN) or unit.reference(abbrev, at, dwarf.AT_SPECIFICATION))
+        if not origin or not origin[0]:
+            break
+        place = origin[0]
+        abbrev, at = unit.entry(place)
+    return place
+
+
+def _may_be_local(abbrev: Abbrev) -> bool:
+    return abbrev.children and abbrev.tag in _CLASSES and not abbrev.names & _TOLD_ELSEWHERE
+
+
+def _add_local_class(printer: _Printer, die: _Die, function: frozenset[str], found: DebugTypes) -> None:
+    unit = printer.unit
+    name = unit.string(die.abbrev, die.attrs, dwarf.AT_NAME)
+    if name is None and not any(child.tag == dwarf.TAG_SUBPROGRAM and unit.string(child, at, dwarf.AT_NAME) == "operator()"
+                                for _, child, at in unit.children(die.abbrev, die.attrs)):
+        return                               # a struct without a name
+    _add_local(found, function if name is None else function | {name}, name is None, printer.members((die.offset, 0)))
+
+
+def _add_lambda_of(printer: _Printer, die: _Die, found: DebugTypes) -> None:
+    """clang has lambdas in inline functions at file level: what is known of those are the names of their call operators."""
+    name, _ = _resolved(printer, die.abbrev, die.attrs)
+    lambdas = [match.end() for match in _LAMBDA.finditer(name or "")]
+    if not name or not lambdas or not name.startswith("cl", lambdas[-1]):
+        return
+    unit = printer.unit
+    for _, child, at in unit.children(die.abbrev, die.attrs):
+        if child.tag == dwarf.TAG_PARAMETER:
+            closure = printer.pointed_to(child, at)
+            if closure:
+                _add_local(found, _identifiers(name[:lambdas[-1]]), True, printer.members(closure))
+            return
+
+
+def _add_local(found: DebugTypes, within: frozenset[str], is_lambda: bool, layout: str) -> None:
+    local = LocalClass(within, is_lambda, layout.replace("\n", "; "))
+    if "\n" in layout and local not in found.locals:         # else there is nothing in it
+        found.locals.append(local)
+
+
+def _may_be_lambda(abbrev: Abbrev) -> bool:
+    return abbrev.tag in _CLASSES and dwarf.AT_NAME not in abbrev.names
+
+
+_CLASSES = frozenset({dwarf.TAG_STRUCT, dwarf.TAG_CLASS})
+_TOLD_ELSEWHERE = frozenset({dwarf.AT_DECLARATION, dwarf.AT_SIGNATURE})
+_WITHOUT_CLASSES = frozenset({dwarf.TAG_INLINED, dwarf.TAG_CALL_SITE, dwarf.TAG_GNU_CALL_SITE})
 _OPAQUE = frozenset({dwarf.TAG_SUBPROGRAM, dwarf.TAG_INLINED})    # their variables belong to another function
 
 
@@ -478,8 +638,17 @@ _THREAD_LOCAL = (b"\x9b", b"\xe0")                       # DW_OP_form_tls_addres
 
 def _resolved(printer: _Printer, abbrev: Abbrev, at: int) -> tuple[str | None, tuple[Abbrev, int]]:
     """(linkage name or name, the DIE that has the type), through DW_AT_abstract_origin and DW_AT_specification."""
-    unit, linkage, name = printer.unit, None, None
+    known = printer.resolved.get(at)
+    if known is None:
+        known = printer.resolved[at] = _resolve(printer, abbrev, at)
+    return known
+
+
+def _resolve(printer: _Printer, abbrev: Abbrev, at: int) -> tuple[str | None, tuple[Abbrev, int]]:
+    unit, linkage, name, typed = printer.unit, None, None, None
     for _ in range(4):                       # concrete -> abstract -> declaration
+        if typed is None and dwarf.AT_TYPE in abbrev.names:
+            typed = abbrev, at               # a declaration may say "auto"
         linkage = linkage or unit.string(abbrev, at, dwarf.AT_LINKAGE_NAME)
         name = name or unit.string(abbrev, at, dwarf.AT_NAME)
         origin = (unit.reference(abbrev, at, dwarf.AT_ABSTRACT_ORIGIN)
@@ -487,7 +656,7 @@ def _resolved(printer: _Printer, abbrev: Abbrev, at: int) -> tuple[str | None, t
         if not origin or not origin[0] or (dwarf.AT_TYPE in abbrev.names and (linkage or name)):
             break
         abbrev, at = unit.entry(origin[0])
-    return linkage or name, (abbrev, at)
+    return linkage or name, typed or (abbrev, at)
 
 
 def _add_variable(printer: _Printer, abbrev: Abbrev, at: int, function: str | None, found: DebugTypes) -> None:
@@ -504,20 +673,47 @@ def _add_variable(printer: _Printer, abbrev: Abbrev, at: int, function: str | No
         found.places[target] = text
 
 
-def _add_signature(printer: _Printer, die: _Die, signatures: dict[str, str]) -> None:
-    """The signature of a function whose symbol is its name: of C, or extern "C"."""
+def _add_signature(printer: _Printer, die: _Die, found: DebugTypes) -> None:
     unit, abbrev, at = printer.unit, die.abbrev, die.attrs
-    if dwarf.AT_ARTIFICIAL in abbrev.names or not printer.is_c and _MANGLED & abbrev.names:
+    if dwarf.AT_ARTIFICIAL in abbrev.names:
+        return
+    if not printer.is_c and _MANGLED & abbrev.names:
+        _add_result(printer, die, found)
         return
     origin = unit.reference(abbrev, at, dwarf.AT_ABSTRACT_ORIGIN)
     if origin and origin[0]:                 # an instance out of line: its parameters may be in another order
         abbrev, at = unit.entry(origin[0])
     name, (typed, typed_at) = _resolved(printer, abbrev, at)
-    if name and name not in signatures:
-        result = (abbrev, at) if dwarf.AT_TYPE in abbrev.names else (typed, typed_at)
-        signatures[name] = printer.signature(result, (abbrev, at))
+    result = (abbrev, at) if dwarf.AT_TYPE in abbrev.names else (typed, typed_at)
+    if name and name not in found.signatures:
+        found.signatures[name] = printer.signature(result, (abbrev, at))
+    target = None if printer.is_c else unit.address(die.abbrev, die.attrs, dwarf.AT_LOW_PC)
+    if target:                               # a static function, whose symbol may be mangled
+        found.code[target] = printer.result(*result)
 
 
+def _add_result(printer: _Printer, die: _Die, found: DebugTypes) -> None:
+    """The return type of a function that has a mangled name, or that is a member: GCC tells no mangled name of those that
+    no other object sees."""
+    unit = printer.unit
+    name, (typed, typed_at) = _resolved(printer, die.abbrev, die.attrs)
+    if name is None or name.startswith(_OF_LIBRARY) or _STRUCTOR.search(name):
+        return
+    if name.startswith("_Z"):
+        if name not in found.signatures:
+            found.signatures[name] = printer.result(typed, typed_at)
+        return
+    target = unit.address(die.abbrev, die.attrs, dwarf.AT_LOW_PC)
+    if target:
+        found.code[target] = printer.result(typed, typed_at)
+
+
+def _of_library(printer: _Printer, die: _Die) -> bool:
+    return (_resolved(printer, die.abbrev, die.attrs)[0] or "").startswith(_OF_LIBRARY)
+
+
+_OF_LIBRARY = ("_ZSt", "_ZNSt", "_ZNKSt", "_ZN9__gnu_cxx", "_ZNK9__gnu_cxx")     # nobody changes that in a running program
+_STRUCTOR = re.compile(r"^_Z.*(?:C[1-5]|D[0-5])E|^~")      # Itanium C++ ABI §5.1.4.3
 _MANGLED = frozenset({dwarf.AT_LINKAGE_NAME, dwarf.AT_SPECIFICATION, dwarf.AT_ABSTRACT_ORIGIN})
 
 
@@ -553,6 +749,7 @@ class _Printer:
         self.described: set[int] = set()         # types of this unit whose layout `DebugTypes.units` tells
         self.typedefs: dict[int, str] = {}       # those of them that only a typedef names
         self.names = names
+        self.resolved: dict[int, tuple[str | None, tuple[Abbrev, int]]] = {}     # of `_resolved`
         self._memo: dict[int, _Parts] = {}
         self._layouts: dict[int, str] = {}
 
@@ -569,6 +766,31 @@ class _Printer:
     def signature(self, result: tuple[Abbrev, int], function: tuple[Abbrev, int]) -> str:
         before, after = self._type_of(*result)
         return _joined((before, self._parameters(*function) + after))
+
+    def result(self, abbrev: Abbrev, at: int) -> str:
+        """"int ()": a function of which only the type that it returns is told."""
+        before, after = self._type_of(abbrev, at)
+        return _joined((before, f"(){after}"))
+
+    def members(self, target: tuple[int, int]) -> str:
+        """The layout, as text, of the struct or class that a reference is to."""
+        unit = self.names.find_unit(target[1]) if target[1] else self.unit
+        if unit is None:
+            return ""
+        layouts = _LayoutPrinter(unit, self.names)
+        layouts.described = set() if target[1] else self.described
+        return layouts.described_type(unit.type_offset if target[1] else target[0])[0]
+
+    def pointed_to(self, abbrev: Abbrev, at: int) -> tuple[int, int] | None:
+        """A reference to the class that a member function's first parameter points to."""
+        for _ in range(6):                   # origin of the parameter, const, pointer, const
+            target = self.unit.reference(abbrev, at, dwarf.AT_TYPE) or self.unit.reference(abbrev, at, dwarf.AT_ABSTRACT_ORIGIN)
+            if target is None or target[1]:
+                return target
+            abbrev, at = self.unit.entry(target[0])
+            if abbrev.tag in _CLASSES:
+                return self.unit.reference(abbrev, at, dwarf.AT_SIGNATURE) or target
+        return None
 
     def content(self, offset: int) -> str:
         """An unnamed struct, union or enum: its first members."""
@@ -755,6 +977,8 @@ class _LayoutPrinter(_Printer):
             text = f"struct{text[5:]}"       # nothing but the default access is different
         if dwarf.AT_ALIGNMENT in abbrev.names:
             text += f" align {self.unit.constant(abbrev, at, dwarf.AT_ALIGNMENT)}"
+        if self.unit.constant(abbrev, at, dwarf.AT_CALLING_CONVENTION) == dwarf.CC_PASS_BY_REFERENCE:
+            text += " by reference"
         if abbrev.tag == dwarf.TAG_ENUM and dwarf.AT_TYPE in abbrev.names:
             text += f" {_joined(self._type_of(abbrev, at))}"
         return text

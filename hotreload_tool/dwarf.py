@@ -19,19 +19,20 @@ TAG_ARRAY, TAG_CLASS, TAG_ENUM, TAG_PARAMETER, TAG_MEMBER, TAG_POINTER = 0x01, 0
 TAG_REFERENCE, TAG_STRUCT, TAG_SUBROUTINE, TAG_TYPEDEF, TAG_UNION, TAG_VARARGS = 0x10, 0x13, 0x15, 0x16, 0x17, 0x18
 TAG_INHERITANCE, TAG_INLINED, TAG_MEMBER_POINTER, TAG_SUBRANGE, TAG_BASE, TAG_CONST = 0x1C, 0x1D, 0x1F, 0x21, 0x24, 0x26
 TAG_ENUMERATOR, TAG_SUBPROGRAM, TAG_VARIABLE, TAG_VOLATILE, TAG_RESTRICT = 0x28, 0x2E, 0x34, 0x35, 0x37
-TAG_NAMESPACE, TAG_RVALUE, TAG_ATOMIC = 0x39, 0x42, 0x47
+TAG_NAMESPACE, TAG_RVALUE, TAG_ATOMIC, TAG_CALL_SITE, TAG_GNU_CALL_SITE = 0x39, 0x42, 0x47, 0x48, 0x4109
 
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_BYTE_SIZE, AT_BIT_OFFSET, AT_BIT_SIZE = 0x01, 0x02, 0x03, 0x0B, 0x0C, 0x0D
 AT_COMP_DIR = 0x1B
 AT_LOW_PC, AT_LANGUAGE, AT_CONTAINING_TYPE, AT_CONST_VALUE, AT_PRODUCER, AT_PROTOTYPED, AT_UPPER_BOUND, AT_ABSTRACT_ORIGIN = (
     0x11, 0x13, 0x1D, 0x1C, 0x25, 0x27, 0x2F, 0x31)
+AT_CALLING_CONVENTION, CC_PASS_BY_REFERENCE = 0x36, 0x04       # table 7.18 (new in DWARF 5)
 AT_ARTIFICIAL, AT_COUNT, AT_MEMBER_LOCATION, AT_DECLARATION, AT_SPECIFICATION = 0x34, 0x37, 0x38, 0x3C, 0x47
 AT_TYPE, AT_VIRTUALITY, AT_VTABLE_ELEMENT, AT_ALIGNMENT = 0x49, 0x4C, 0x4D, 0x88
 AT_RANGES, AT_SIGNATURE, AT_DATA_BIT_OFFSET, AT_LINKAGE_NAME = 0x55, 0x69, 0x6B, 0x6E
 AT_STR_OFFSETS_BASE, AT_ADDR_BASE = 0x72, 0x73
 AT_GNU_VECTOR = 0x2107
 
-FORM_STRING, FORM_STRP, FORM_EXPRLOC, FORM_LINE_STRP = 0x08, 0x0E, 0x18, 0x1F
+FORM_ADDR, FORM_STRING, FORM_STRP, FORM_EXPRLOC, FORM_LINE_STRP = 0x01, 0x08, 0x0E, 0x18, 0x1F
 FORM_REF_SIG8, FORM_IMPLICIT_CONST = 0x20, 0x21
 OP_ADDR, OP_CONSTU, OP_ADDRX = 0x03, 0x10, 0xA1
 
@@ -44,6 +45,7 @@ _BLOCKS = {0x0A: 1, 0x03: 2, 0x04: 4}                 # width of the length befo
 _KNOWN_FORMS = frozenset({*_FIXED, *_LEB, *_BLOCKS, FORM_STRING, FORM_EXPRLOC, 0x09})
 _CONSTANTS = {0x05: "<H", 0x06: "<I", 0x07: "<Q", 0x0B: "<B"}
 _STRX = {0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4}
+_ADDRX = {0x29: 1, 0x2A: 2, 0x2B: 3, 0x2C: 4}
 _UNIT_REFS = {0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8}
 MAX_ABBREVS = 1 << 16
 
@@ -454,6 +456,22 @@ class Unit:
         if form == 0x10:
             return self.home.offset(place), 0         # must lie in this unit: `entry` checks
         raise DebugInfoError(f"unit at {self.base:#x}: a reference of form {form:#x} at {place:#x}")
+
+    def address(self, abbrev: Abbrev, at: int, attr: int) -> tuple[str, int] | None:
+        """What an attribute that is an address refers to, as a relocation has it."""
+        found = self._place(abbrev, at, attr)
+        if found is None:
+            return None
+        form, place, _ = found
+        if form == FORM_ADDR:
+            return self.home.relocations.get(place)
+        if form in _ADDRX:
+            index = int.from_bytes(self.data[place:place + _ADDRX[form]], "little")
+        elif form in (0x1B, 0x1F01):
+            index = uleb(self.data, place)[0]
+        else:
+            return None
+        return self.sections.addr.relocations.get(self.addr_base + 8 * index)
 
 
 def _text(table: bytes, at: int) -> str:

@@ -240,7 +240,7 @@ def _function_entry(part: Part, digester: Digester, types: DebugTypes, direct: d
     content = digester.content(part)
     return FunctionEntry(name=part.name or "", symbol=symbol.name, binding=_BINDINGS.get(symbol.binding, "global"),
                          size=part.end - part.start, digest=content.digest, refs=content.refs, comdat=part.comdat,
-                         signature=types.signatures.get(symbol.name), section=part.section.name,
+                         signature=types.signature(symbol.name, part.section.name, part.start), section=part.section.name,
                          direct=direct.get(part, []))
 
 

@@ -1,6 +1,7 @@
 """Layouts of types as text: what differs between two, and which differences objects made before a patch survive.
 
-The text is made by `debuginfo.py`. Its first line is "struct SIZE", with " align N" where the source says so, "union SIZE" or
+The text is made by `debuginfo.py`. Its first line is "struct SIZE", with " align N" where the source says so and
+" by reference" where the compiler says that arguments are passed so (a class that is not trivial), "union SIZE" or
 "enum SIZE UNDERLYING TYPE". Each further line is a member "OFFSET DECLARATION" (of a bit-field "BYTE.BIT:WIDTH
 DECLARATION"), a base "OFFSET base CLASS" or "virtual base CLASS", or an enumerator "NAME = VALUE". Typedefs are resolved;
 structs stand by name, for their layout is compared on its own; " #DIGEST" is the layout of one without a name.
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 _RESERVE = re.compile(r"(?P<at>\d+) unsigned char hotreload_reserve\[(?P<size>\d+)\]$")
 _PLACE = re.compile(r"(?P<byte>\d+)(?:\.(?P<bit>\d+):\d+)? (?!base )")
-_HEADER = re.compile(r"struct (?P<size>\d+)(?: align (?P<align>\d+))?$")
+_HEADER = re.compile(r"struct (?P<size>\d+)(?: align (?P<align>\d+))?(?P<by> by reference)?$")
 _NARROW = frozenset("char signed unsigned short int long float double bool _Bool const volatile".split())
 _IN_REGISTERS = 16       # bytes: larger ones are passed in memory, whatever they hold (psABI §3.2.3, classification)
 
@@ -37,7 +38,7 @@ def compatible(name: str, old: str, new: str) -> Compatible | None:
 def _reserve_used(name: str, before: list[str], after: list[str]) -> Compatible | None:
     """All that changed lies in what was reserved: the rest has its offsets, and new members lie inside."""
     was, now = _HEADER.match(before[0]), _HEADER.match(after[0])
-    if was is None or now is None or was["size"] != now["size"] or int(was["size"]) <= _IN_REGISTERS \
+    if was is None or now is None or was["size"] != now["size"] or was["by"] != now["by"] or int(was["size"]) <= _IN_REGISTERS \
             or int(now["align"] or 1) > int(was["align"] or 1):
         return None
     reserved = _free_ranges(before)

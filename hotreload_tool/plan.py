@@ -214,6 +214,7 @@ class _Work:
         self.changed: dict[str, Definition] = {}           # functions
         self.continued: dict[str, LiveData] = {}           # new data name -> what it is in the process
         self.fresh: set[str] = set()                       # names that don't live in the process, though an old one may
+        self.recaptured: dict[tuple[str, str], list[str]] = {}     # (what lambdas held, what they hold) -> new functions
         self.reached: dict[str, Definition] = {}           # new functions and data that the payload needs
 
     # ---- object by object ---------------------------------------------------------------------------------------
@@ -413,8 +414,12 @@ class _Work:
         """Another signature makes another function: it gets a stub of its own, to which all that refers to it by name is
         linked anew. Frames on stacks and pointers in variables go on with the old stub, and so the old code."""
         self.fresh.add(entry.name)
-        self.plan.notes.append(f"{entry.symbol} is a new function, {entry.signature}; calls under way, and pointers that the "
-                               f"program has stored, stay with the old one, {was.signature}")
+        old, _, held = (was.signature or "").partition(", with ")
+        new, _, holds = (entry.signature or "").partition(", with ")
+        if old == new:
+            self.recaptured.setdefault((held, holds), []).append(entry.symbol)
+        else:
+            self.plan.notes.append(_other_signature(entry.symbol, old, new))
 
     def follow_names(self) -> None:
         """Code that is as it was must be linked anew if a name in it means something else: a variable that comes back
@@ -593,6 +598,7 @@ class _Work:
     # ---- words ------------------------------------------------------------------------------------------------------
 
     def tell(self) -> None:
+        self.plan.notes += [_other_captures(*changed, symbols) for changed, symbols in self.recaptured.items()]
         plan, notes = self.plan, self.plan.notes
         at_start = {ref for m in self.maps.values() for special in m.special for ref in special.refs}
         for name, (_, entry) in self.changed.items():
@@ -660,6 +666,19 @@ def _is_strong(entry: FunctionEntry) -> bool:
 
 def _plain(name: str) -> str:
     return name.partition(LOCAL_SEPARATOR)[0]
+
+
+def _other_signature(symbol: str, old: str, new: str) -> str:
+    """Of C++ functions, "int ()", the signature tells what they return."""
+    if old.endswith("()") and new.endswith("()"):
+        old, new = f"which returns {old[:-2].rstrip()}", f"which returns {new[:-2].rstrip()}"
+    return (f"{symbol} is a new function, {new}; calls under way, and pointers that the program has stored, stay with the old "
+            f"one, {old}")
+
+
+def _other_captures(held: str, holds: str, symbols: Collection[str]) -> str:
+    return (f"lambdas or local classes hold {holds or 'nothing'} now, and held {held or 'nothing'}: what works with them is new "
+            f"({_listed(symbols, 2)}); those that were made before, and calls under way, stay with the old code")
 
 
 def _listed(names: Collection[str], most: int = 8) -> str:

@@ -173,11 +173,17 @@ def test_an_instance_out_of_line_has_its_origins_signature() -> None:
     assert found.signatures == {"g": "int (int, char)"}
 
 
-def test_mangled_functions_have_no_signature() -> None:
+def test_mangled_functions_have_their_return_type() -> None:
     found = types_of(
         function("f", parameter("int"), linkage_name="_Z1fi"),
         function("c_function", parameter("int"), type="int"),
         Die("namespace", function("c_in_namespace"), name="ns"),
+        function("g", linkage_name="_Z1gv", type="struct foo"),
+        function("S", linkage_name="_ZN1SC2Ev"),
+        function("of_library", linkage_name="_ZSt10of_libraryv", type="int"),
+        Die("subprogram", name="h", key="h", linkage_name="_Z1hv", declaration=True, type="char"),
+        Die("subprogram", key="h abstract", specification="h", inline=1, type="int (*)(char)"),
+        Die("subprogram", low_pc=0, abstract_origin="h abstract"),
         Die("namespace", function("in_std"), name="std"),
         function("made_up", artificial=True),
         Die(
@@ -188,7 +194,8 @@ def test_mangled_functions_have_no_signature() -> None:
         ),
         language=CPLUSPLUS_14,
     )
-    assert found.signatures == {"c_function": "int (int)", "c_in_namespace": "void (void)"}
+    assert found.signatures == {"_Z1fi": "void ()", "_Z1gv": "struct foo ()", "_Z1hv": "int (*())(char)",
+                                "c_function": "int (int)", "c_in_namespace": "void (void)"}
 
 
 def test_variables_of_cplusplus() -> None:
@@ -635,6 +642,9 @@ def built_object(request: pytest.FixtureRequest) -> bytes:
     return build(kind, *flags, compiler=compiler)
 
 
+LIBRARY = ("_ZSt", "_ZNSt", "_ZNKSt", "_ZN9__gnu_cxx", "_ZNK9__gnu_cxx")
+
+
 class Oracle:
     """The same questions, answered slowly by pyelftools from every DIE."""
 
@@ -676,6 +686,16 @@ class Oracle:
                     found[self.name(die) or ""] = sum(
                         c.tag == "DW_TAG_formal_parameter" for c in origin.iter_children()
                     )
+        return found
+
+    def returning(self) -> set[str]:
+        """Mangled names of functions with code that return something."""
+        found = set()
+        for die in self.dies:
+            if die.tag == "DW_TAG_subprogram" and {"DW_AT_low_pc", "DW_AT_ranges"} & die.attributes.keys():
+                name = self.name(die) or ""
+                if name.startswith("_Z") and self.origin(die, "DW_AT_type") is not None:
+                    found.add(name)
         return found
 
     def variables(self) -> set[tuple[str | None, str | None]]:
@@ -734,8 +754,11 @@ def test_units_are_those_that_pyelftools_sees(built_object: bytes) -> None:
 
 def test_functions_and_variables_are_those_that_pyelftools_sees(built_object: bytes) -> None:
     found, oracle = types_in(built_object), Oracle(merged(built_object))
+    plain = {name: s for name, s in found.signatures.items() if not name.startswith("_Z")}
     functions = {name: count for name, count in oracle.functions().items() if not name.startswith("_Z")}
-    assert {n: _count(s) for n, s in found.signatures.items()} == functions
+    assert {n: _count(s) for n, s in plain.items()} == functions
+    returned = {name for name, s in found.signatures.items() if name.startswith("_Z") and s != "void ()"}
+    assert returned == oracle.returning() - {name for name in oracle.returning() if name.startswith(LIBRARY)}
     assert functions.keys() >= {"cfun", "main"} or functions.keys() >= {"f", "g", "m"}
     names = {(name, f) for name, f in oracle.variables() if not _in_library(f) and not (name or "").startswith("_ZSt")}
     assert {key for key in found.variables if not _in_library(key[1])} == names
@@ -793,7 +816,9 @@ def test_gcc_types_as_printed(flags: tuple[str, ...]) -> None:
 
 def test_gcc_types_of_cplusplus_as_printed() -> None:
     found = types_in(build("cc", "-gdwarf-5", "-O2"))
-    assert found.signatures == {"cfun": "int (struct ns::Foo *, int)", "main": "int (void)"}
+    signatures = {name: s for name, s in found.signatures.items() if name in ("cfun", "main") or "user" in name}
+    assert signatures.pop("_Z4useriNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE") == "int ()"
+    assert signatures == {"cfun": "int (struct ns::Foo *, int)", "main": "int (void)"}
     assert found.variables["_ZN2ns3Foo1sE", None] == "int" and found.variables["cvar", None] == "int"
     assert found.variables["_ZN2ns3innE", None] == "struct ns::Foo::Inner"
     assert found.variables["pmf", None] == "void (ns::Foo::*)(struct ns::Foo *, int)"
@@ -926,12 +951,20 @@ def test_layouts_of_clang(flags: tuple[str, ...]) -> None:
     if shutil.which("clang") is None:
         pytest.skip("needs clang")
     layout, virtuals = layout_of(BOX, "class Box", *flags, compiler="clang")
-    assert layout.split("\n")[:3] == ["struct 48", "0 base struct Base", "8 int a"]
+    assert layout.split("\n")[:3] == ["struct 48 by reference", "0 base struct Base", "8 int a"]
     assert virtuals.split("\n")[-2:] == ["2 _ZNK3Box4areaEi", "3 _ZN3Box4growEv"]
     for edit in SAME_LAYOUT:
         assert layout_of(BOX.replace(*edit), "class Box", *flags, compiler="clang") == (layout, virtuals), edit
     for edit in OTHER_LAYOUT:
         assert layout_of(BOX.replace(*edit), "class Box", *flags, compiler="clang")[0] != layout, edit
+
+
+def test_a_class_that_becomes_passed_by_reference_has_another_layout() -> None:
+    """Its members are the same, and clang tells. GCC does not."""
+    source = "struct Pair { int a, b; }; Pair pair;"
+    plain, _ = layout_of(source, "struct Pair", compiler="clang")
+    counted, _ = layout_of(source.replace("b; }", "b; ~Pair(); }"), "struct Pair", compiler="clang")
+    assert (plain, counted) == ("struct 8\n0 int a\n4 int b", "struct 8 by reference\n0 int a\n4 int b")
 
 
 def test_a_virtual_function_is_told_apart_from_the_layout() -> None:
@@ -954,6 +987,56 @@ def test_layouts_carried_from_one_object_to_the_next_are_the_same() -> None:
     read(debug_sections(bits.sections, bits.symbols), known)
     sections = debug_sections(moved.sections, moved.symbols)
     assert read(sections, known) == read(sections), "GCC's signatures do not tell where a bit-field lies"
+
+
+LAMBDAS = """
+struct Big { int v[8]; };
+template <class T> struct Held { T t; static int call(Held *h, int n) { return h->t(n); } };
+template <class T> __attribute__((noinline)) void keep(T t, int (*&call)(void *, int), void *&to)
+{ auto h = new Held<T>{t}; to = h; call = reinterpret_cast<int (*)(void *, int)>(&Held<T>::call); }
+int (*call)(void *, int); void *to;
+int result(int n) { return n; }
+static int own(int n) { return n + 1; }
+void *address = reinterpret_cast<void *>(&own);
+void make(int base, long more) { keep([base](int n) { return n + base; }, call, to); }
+inline auto inner(int base) { return [base](int n) { return n * base; }; }
+int user(int n) { int (*plain)(int) = [](int k) { return k + 2; }; call = reinterpret_cast<int (*)(void *, int)>(plain);
+  keep(inner(n), call, to);
+  struct Local { int m; __attribute__((noinline)) int get() { return m + own(3); } } local{n}; return local.get(); }
+"""
+
+
+def signatures_of(source: str, compiler: str, *flags: str) -> dict[str, str | None]:
+    """Symbol -> signature, of every function."""
+    obj = elf.parse(compiled(source, "-g", "-std=c++17", TYPE_UNITS, *flags, suffix="cc", compiler=compiler))
+    found = read_object(obj.sections, obj.symbols)
+    assert found.typed, found.reason
+    return {s.name: found.signature(s.name, obj.sections[s.shndx].name, s.value)
+            for s in obj.symbols if s.type == 2 and 0 < s.shndx < len(obj.sections)}
+
+
+LAMBDA_EDITS = [
+    ("[base](int n) { return n + base; }", "[base, more](int n) { return n + base; }", r"4make.*(Ul|\$_)"),
+    ("[base](int n) { return n * base; }", "[base, &base](int n) { return n * base; }".replace("&base", "b = &base"),
+     "5inner"),
+    ("struct Local { int m;", "struct Local { long before; int m;", "5Local"),
+    ("int result(int n) { return n; }", "Big result(int n) { return {{n}}; }", "^_Z6resulti$"),
+    ("int own(int n) { return n + 1; }", "long own(int n) { return n + 1; }", "^_ZL3owni$"),
+]
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("flags", [("-O0",), ("-O2",), ("-O2", "-ffunction-sections"), ("-O0", "-gdwarf-4")], ids=" ".join)
+@pytest.mark.parametrize("edit", LAMBDA_EDITS, ids=lambda edit: edit[2])
+def test_what_a_cplusplus_name_does_not_tell(edit: tuple[str, str, str], flags: tuple[str, ...], compiler: str) -> None:
+    """All functions whose name mentions the changed lambda or local class get another signature, and no others."""
+    assert edit[0] in LAMBDAS
+    before = signatures_of(LAMBDAS, compiler, *flags)
+    after = signatures_of(LAMBDAS.replace(edit[0], edit[1]), compiler, *flags)
+    concerned = {name for name in before if re.search(edit[2], name)}
+    changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    assert concerned and changed == concerned & after.keys()
+    assert all(before[name] for name in concerned)
 
 
 def test_changed_declarations_show() -> None:
