@@ -388,7 +388,8 @@ class _Work:
             self._refuse("not-instrumented", obj, name)
         elif was is None:
             self.fresh.add(name)
-        elif was.digest != entry.digest and was.signature and entry.signature and was.signature != entry.signature:
+        elif was.signature and entry.signature and was.signature != entry.signature \
+                and (was.digest != entry.digest or _held(was.signature) != _held(entry.signature)):
             self._replace(entry, was)
         elif was.digest != entry.digest and self._differs_in_noise(obj, entry, was):
             self.noise.add(name)
@@ -412,11 +413,15 @@ class _Work:
 
     def _replace(self, entry: FunctionEntry, was: LiveFunction) -> None:
         """Another signature makes another function: it gets a stub of its own, to which all that refers to it by name is
-        linked anew. Frames on stacks and pointers in variables go on with the old stub, and so the old code."""
+        linked anew. Frames on stacks and pointers in variables go on with the old stub, and so the old code.
+
+        Of functions that work with a lambda whose captures changed, those are replaced too whose own code did not change:
+        else the old ones would hand old objects to new code."""
         self.fresh.add(entry.name)
-        old, _, held = (was.signature or "").partition(", with ")
-        new, _, holds = (entry.signature or "").partition(", with ")
-        if old == new:
+        old, _, _ = (was.signature or "").partition(_WITH)
+        new, _, _ = (entry.signature or "").partition(_WITH)
+        held, holds = _held(was.signature), _held(entry.signature)
+        if held != holds:
             self.recaptured.setdefault((held, holds), []).append(entry.symbol)
         else:
             self.plan.notes.append(_other_signature(entry.symbol, old, new))
@@ -666,6 +671,13 @@ def _is_strong(entry: FunctionEntry) -> bool:
 
 def _plain(name: str) -> str:
     return name.partition(LOCAL_SEPARATOR)[0]
+
+
+_WITH = ", with "        # before what lambdas and local classes hold: DebugTypes.signature
+
+
+def _held(signature: str | None) -> str:
+    return (signature or "").partition(_WITH)[2]
 
 
 def _other_signature(symbol: str, old: str, new: str) -> str:
