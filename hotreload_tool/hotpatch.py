@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -41,7 +41,6 @@ from .request import HotpatchRequest, ImageRequest
 
 KEEP_RECENT = 8              # builds of each program that are kept though no process runs them
 _STATUS_SECONDS = 5.0        # bound on asking one process what it runs
-_APPLY_SECONDS = 30.0        # bound on one process taking one bundle
 
 
 @dataclass
@@ -71,7 +70,7 @@ def run(request: HotpatchRequest) -> int:
     attempts: dict[str, Attempt] = {}        # build-id -> what became of it
     results = [r for image in request.images for r in attempt_image(store, image, running, attempts)]
     for status in running.statuses:
-        results += patch_process(store, status, attempts, request.when)
+        results += patch_process(store, status, attempts, request)
     results += settle(store, running, attempts)
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
@@ -343,7 +342,7 @@ def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], li
 
 
 def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping[str, Attempt],
-                  when: str = "quiescent") -> list[report.Result]:
+                  request: HotpatchRequest) -> list[report.Result]:
     """Bring all images of one process up to date, in one step each generation; none if one of them was refused."""
     images = [i for i in status.images if i.build_id in attempts]
     refused = [attempts[i.build_id].image.name for i in images if attempts[i.build_id].error is not None]
@@ -352,34 +351,36 @@ def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping
         others = ", ".join(n for n in names.values() if n not in refused)
         said = f"pid {status.pid}: {others} not patched either, so that no edit is half there: {', '.join(refused)} was refused"
         return [report.Result({}, problems=[report.Line(said, "bold red")], exit_code=1)] if others else []
+    results: list[report.Result] = []
     try:
-        return bring_up_to_date(store, status, names, when)
+        for outcome in bring_up_to_date(store, status, names, request.when, request.timeout):
+            results.append(outcome)
     except (HotreloadError, OSError) as e:
-        return [report.applied(", ".join(names.values()), [], [(status.pid, blockers.explain(status.pid, e))])]
+        results.append(report.applied(", ".join(names.values()), [], [(status.pid, blockers.explain(status.pid, e))]))
+    return results
 
 
-def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str],
-                     when: str = "quiescent") -> list[report.Result]:
+def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str], when: str = "quiescent",
+                     timeout: float = 10.0) -> Iterator[report.Result]:
     """Apply what the process lacks of the chains of its images (`names`: build-id -> program), oldest first.
 
-    The generations that are next for each image go in one request: the process takes all of them or none."""
+    The generations that are next for each image go in one request: the process takes all of them or none. Each answer is
+    handed out before the next request is made: where one fails, those before it stand."""
     waiting: dict[str, list[bundle.Bundle]] = {}
     for image in status.images:
         if image.build_id in names:
             chain = store.bundles(image.build_id)
             _check_history(status.pid, image, chain)
             waiting[image.build_id] = chain[image.generation:]
-    results = []
     while any(waiting.values()):
         step = {b: chain.pop(0).image(b) for b, chain in waiting.items() if chain}
         patches = {b: patch for b, patch in step.items() if patch is not None}
         begun = time.monotonic()
         answer = process.apply(status.pid, [store.payload(patch[1]) for patch in patches.values()], dry_run=False,
-                               when=when, timeout=_APPLY_SECONDS)
+                               when=when, timeout=timeout)
         taken = time.monotonic() - begun
-        results += [report.applied(names[b], [report.image_outcome(status.pid, patch[0], answer.document, taken)])
+        yield from [report.applied(names[b], [report.image_outcome(status.pid, patch[0], answer.document, taken)])
                     for b, patch in patches.items()]
-    return results
 
 
 def _check_history(pid: int, image: process.LiveImage, chain: Sequence[bundle.Bundle]) -> None:

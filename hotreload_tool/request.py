@@ -49,3 +49,4 @@ class HotpatchRequest:
     apply: bool          # False: build and verify bundles only
     silent: bool         # `scons -s`: print failures only
     when: str = "quiescent"   # | "now" | "safepoint": process.apply
+    timeout: float = 10.0     # seconds that a process has to take one generation

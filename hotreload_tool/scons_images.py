@@ -87,13 +87,10 @@ def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
         apply = settings.truth(SCons.Script.ARGUMENTS.get("HOTPATCH_APPLY", "1"))
     except ValueError as e:
         raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_APPLY: {e}") from None
-    init = SCons.Script.ARGUMENTS.get("HOTPATCH_INIT", "merge")
-    if init not in settings.INITIALISERS:
-        raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_INIT={init}: use one of {', '.join(settings.INITIALISERS)}")
-    when = SCons.Script.ARGUMENTS.get("HOTPATCH_WHEN", "quiescent")
-    if when not in settings.MOMENTS:
-        raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_WHEN={when}: use one of {', '.join(settings.MOMENTS)}")
-    request = replace(build_request(env, apply, bool(env.GetOption("silent")), init), when=when)
+    init = _one_of(target[0], "HOTPATCH_INIT", settings.INITIALISERS)
+    when = _one_of(target[0], "HOTPATCH_WHEN", settings.MOMENTS)
+    request = build_request(env, apply, bool(env.GetOption("silent")), init)
+    request = replace(request, when=when, timeout=_seconds(target[0], "HOTPATCH_TIMEOUT", request.timeout))
     if not request.images:
         raise BuildError(node=target[0], errstr="no program of this build is made with the hotreload tool")
     with errors_for_people(target[0]):
@@ -101,6 +98,27 @@ def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
         code = hotpatch.run(request)
     if code:
         raise BuildError(node=target[0], errstr="not patched, for the reasons above", status=code)
+
+
+def _one_of(node: Node, name: str, values: tuple[str, ...]) -> str:
+    """An argument of the command line that is one of `values`, the first one if it is not given. Raises BuildError."""
+    import SCons.Script
+    value = str(SCons.Script.ARGUMENTS.get(name, values[0]))
+    if value not in values:
+        raise BuildError(node=node, errstr=f"hotreload: {name}={value}: use one of {', '.join(values)}")
+    return value
+
+
+def _seconds(node: Node, name: str, default: float) -> float:
+    import SCons.Script
+    text = SCons.Script.ARGUMENTS.get(name, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 3600.0:
+        raise BuildError(node=node, errstr=f"hotreload: {name}={text}: a number of seconds above 0 and up to 3600")
+    return value
 
 
 def refuse_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:

@@ -150,7 +150,8 @@ def help_text() -> str:
     """For `scons -h`."""
     lines = ["", "hotreload: `scons hotpatch` puts your edits into the running program; HOTPATCH_APPLY=0 only builds",
              "the bundle, HOTPATCH_INIT=merge|keep|reset says what living variables do with changed initialisers,",
-             "HOTPATCH_WHEN=quiescent|now|safepoint says when it goes in, HOTRELOAD=0 builds without the tool.",
+             "HOTPATCH_WHEN=quiescent|now|safepoint says when it goes in, HOTPATCH_TIMEOUT=S how many seconds it may take (10),",
+             "HOTRELOAD=0 builds without the tool.",
              "Variables, for environments and the command line:"]
     for setting in SETTINGS:
         lines.append(f"  {setting.name:18} {setting.help} (default: {_shown(setting.default)})")
