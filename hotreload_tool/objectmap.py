@@ -34,7 +34,7 @@ class FunctionEntry:
     digest: str               # 32 hex digits over content, see docs/formats.md
     refs: list[str] = field(default_factory=list)  # names it reaches, also through anonymous parts
     comdat: str | None = None       # signature of its COMDAT group
-    signature: str | None = None    # "int (int, char *)" for C with debug info, else None
+    signature: str | None = None    # with debug info: "int (int, char *)", of C++ as DebugTypes.signature has it
     section: str = ".text"
     direct: list[str] = field(default_factory=list)  # functions reached by short jumps without relocation
 

@@ -540,6 +540,22 @@ def test_another_signature_is_another_function():
     assert any("int (int, char *)" in note and "int (int)" in note for note in made.notes)
 
 
+def test_what_works_with_a_lambda_whose_captures_changed_is_new_even_where_its_code_is_as_it_was():
+    """Else the old invoker would be linked to the new call operator, and hand it an old closure."""
+    before, after = "int (), with {struct 4; 0 int __base}", "int (), with {struct 8; 0 int __base; 4 int __more}"
+    operator, invoker, other = fn("_ZlE", "1", signature=before), fn("_Zi", "1", ["_ZlE"], signature=before), fn("m", "1", ["_Zi"])
+    made = plan(objmap("a.o", operator, invoker, other),
+                objmap("a.o", replace(operator, digest="2" * 32, signature=after), replace(invoker, signature=after), other))
+    assert [c.name for c in made.changed] == ["m"] and sorted(a.name for a in made.added) == ["_Zi", "_ZlE"]
+    assert "_Zi" not in made.bindings and len(made.notes) == 1
+    assert before.partition("with ")[2] in made.notes[0] and after.partition("with ")[2] in made.notes[0]
+
+
+def test_a_return_type_of_cplusplus_is_told_as_such():
+    made = plan(objmap("a.o", fn("_Z1fi", "1", signature="int ()")), objmap("a.o", fn("_Z1fi", "2", signature="struct Big ()")))
+    assert [note for note in made.notes if "returns struct Big;" in note and note.endswith("returns int")]
+
+
 def test_a_signature_says_nothing_where_the_code_is_as_it_was_or_it_is_not_known():
     old, new = fn("f", "1", signature="int (int)"), fn("f", "2", signature="int (int, char *)")
     assert plan(objmap("a.o", old), objmap("a.o", replace(new, digest=old.digest))).empty

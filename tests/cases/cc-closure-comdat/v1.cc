@@ -1,0 +1,28 @@
+// A lambda in a template changes its captures: what works with it are weak symbols, in COMDAT groups. What was stored goes on
+// with the code that knows its captures.
+#include "case.h"
+#include <functional>
+#include <vector>
+//# Stdin: 1
+//# Expect: 11 of 1
+//# Stdin: 2
+//# Expect: 11 12 of 2
+//# Symbol: _Z4makeIiE.*
+
+static std::vector<std::function<int(int)>> made;
+
+template <class T> NOINLINE std::function<int(int)> make(T base, const int *factors)
+{
+  (void)factors;
+  return [base](int n) { return base + n; };
+}
+
+void answer(const char *line)
+{
+  static const int factors[] = {100, 1000};
+
+  made.push_back(make(9 + atoi(line), factors));
+  for (auto &one : made)
+    printf("%d ", one(1));
+  printf("of %zu\n", made.size());
+}

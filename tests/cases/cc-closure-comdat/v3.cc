@@ -1,0 +1,24 @@
+#include "case.h"
+#include <functional>
+#include <vector>
+//# Patch: ok
+//# Stdin: 4
+//# Expect: 11 12 2312 2313 of 4
+//# Reject: 1313 of 4
+
+static std::vector<std::function<int(int)>> made;
+
+template <class T> NOINLINE std::function<int(int)> make(T base, const int *factors)
+{
+  return [factors, pad = 200L, base](int n) { return 2 * factors[1] + factors[0] + (int)pad + base + n - 1; };
+}
+
+void answer(const char *line)
+{
+  static const int factors[] = {100, 1000};
+
+  made.push_back(make(9 + atoi(line), factors));
+  for (auto &one : made)
+    printf("%d ", one(1));
+  printf("of %zu\n", made.size());
+}
