@@ -543,7 +543,8 @@ def test_another_signature_is_another_function():
 def test_what_works_with_a_lambda_whose_captures_changed_is_new_even_where_its_code_is_as_it_was():
     """Else the old invoker would be linked to the new call operator, and hand it an old closure."""
     before, after = "int (), with {struct 4; 0 int __base}", "int (), with {struct 8; 0 int __base; 4 int __more}"
-    operator, invoker, other = fn("_ZlE", "1", signature=before), fn("_Zi", "1", ["_ZlE"], signature=before), fn("m", "1", ["_Zi"])
+    operator, invoker = fn("_ZlE", "1", signature=before), fn("_Zi", "1", ["_ZlE"], signature=before)
+    other = fn("m", "1", ["_Zi"])
     made = plan(objmap("a.o", operator, invoker, other),
                 objmap("a.o", replace(operator, digest="2" * 32, signature=after), replace(invoker, signature=after), other))
     assert [c.name for c in made.changed] == ["m"] and sorted(a.name for a in made.added) == ["_Zi", "_ZlE"]

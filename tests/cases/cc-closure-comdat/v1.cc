@@ -1,5 +1,5 @@
-// A lambda in a template changes its captures: what works with it are weak symbols, in COMDAT groups. What was stored goes on
-// with the code that knows its captures.
+// A lambda in a template changes its captures: what works with it are weak symbols, in COMDAT groups.
+// What was stored goes on with the code that knows its captures.
 #include "case.h"
 #include <functional>
 #include <vector>

@@ -1,5 +1,5 @@
-// A lambda's captures change while a std::function holds the old one: its name stays, and what it holds does not. The old one
-// goes on with the code that knows its captures.
+// A lambda's captures change while a std::function holds the old one: its name stays, what it holds does not.
+// The old one goes on with the code that knows its captures.
 #include "case.h"
 #include <functional>
 #include <vector>

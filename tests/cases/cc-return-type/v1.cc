@@ -1,5 +1,5 @@
-// A mangled name does not tell what a function returns: one that returns an int, and then a struct in memory, is another
-// function. A pointer that was stored stays with the old one.
+// A mangled name does not tell what a function returns: one that returns an int, and then a struct in memory,
+// is another function. A pointer that was stored stays with the old one.
 #include "case.h"
 //# Stdin: 4
 //# Expect: 5, member 7, stored 5

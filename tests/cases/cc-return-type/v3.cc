@@ -16,5 +16,6 @@ void answer(const char *line)
   int n = atoi(line);
   Many many = count(n), next = counter.next(n);
 
-  printf("%ld %ld, member %ld %ld, stored %d\n", many.values[0], many.values[8], next.values[0], next.values[8], stored(n));
+  printf("%ld %ld, member %ld %ld, stored %d\n", many.values[0], many.values[8],
+    next.values[0], next.values[8], stored(n));
 }
