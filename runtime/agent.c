@@ -472,9 +472,10 @@ static void *agent_thread(void *is_child) {
   while (have_listener()) {
     int fd = accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
 
-    if (fd >= 0)
+    if (fd >= 0) {
+      have_listener(); /* before the answer: whoever has it may come again at once */
       serve_blocking(fd);
-    else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
       poll(NULL, 0, STAGE_MS); /* the connection stays queued: don't spin on it */
     else if (errno != EINTR && errno != ECONNABORTED && errno != EBADF && errno != ENOTSOCK && errno != EINVAL)
       break;
