@@ -8,7 +8,7 @@ linked again in between. Several builds may work in one store at the same time.
       baselines/BUILD-ID/origin.json  program, size of the copy
       baselines/BUILD-ID/facts.json   what was read from it, so that it is parsed once
       chains/BUILD-ID/NAME.GEN.hotpatch
-      payloads/SHA256.so              read-only; agents map these files
+      payloads/SHA256.so              read-only; agents map copies of these files, debuggers find them here
       locks/BUILD-ID
 """
 from __future__ import annotations
@@ -466,11 +466,11 @@ class Store:
         return apply_generations(state, steps)
 
     def payload(self, data: bytes) -> Path:
-        """A read-only file with these bytes, named by them: what is handed to agents. Never rewritten."""
+        """A read-only file with these bytes, named by them: what is handed to agents. One that was changed is made anew."""
         folder = self._made("payloads")
         path = folder / f"{hashlib.sha256(data).hexdigest()}.so"
         try:
-            if path.stat().st_size == len(data):
+            if path.read_bytes() == data:
                 os.utime(path)                      # it is in use again: `prune` leaves it alone for a while
                 return path
         except FileNotFoundError:
@@ -532,7 +532,7 @@ class Store:
             return False
 
     def _prune_payloads(self) -> None:
-        """Mapped files may go: the mapping keeps them. Those that a chain brings are kept for processes to come."""
+        """Processes have copies. Those that a chain brings are kept for processes to come, and for debuggers."""
         try:
             kept = {entry["payload"]["sha256"] for chain in (self.root / "chains").glob("*")
                     for made in self.bundles(chain.name) for entry in made.manifest["images"]}

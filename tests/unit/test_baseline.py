@@ -530,7 +530,7 @@ def test_payload_files_are_read_only_and_named_by_content(store):
     assert path.name == "5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b.so"
     assert path.stat().st_mode & 0o777 == 0o444 and path.read_bytes() == b"code"
     inode = path.stat().st_ino
-    assert store.payload(b"code").stat().st_ino == inode, "a mapped file is never replaced"
+    assert store.payload(b"code").stat().st_ino == inode, "a sound file is never replaced"
 
 
 # ---- the store: pruning ------------------------------------------------------------------------------------------
@@ -554,6 +554,15 @@ def test_prune_leaves_alone_what_a_build_works_on(store, write):
     with held.locked(build_id):
         assert store.prune(set(), 0) == []
     assert store.prune(set(), 0) == [build_id]
+
+
+@pytest.mark.parametrize("damage", [b"", b"c0de", b"code and more"])
+def test_a_payload_file_that_was_changed_is_made_anew(store, damage):
+    path = store.payload(b"code")
+    path.chmod(0o644)
+    path.write_bytes(damage)
+    assert store.payload(b"code") == path
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"code", 0o444)
 
 
 def test_prune_drops_old_payloads_and_torsos_that_nobody_needs(store, write):
