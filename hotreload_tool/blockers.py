@@ -60,11 +60,12 @@ def _name(pid: int, blocked: process.Json) -> str | None:
 
 
 def _file_at(pid: int, address: int) -> Path | None:
-    """The file mapped at an address of a process (proc(5): maps). A program's own file may be gone or replaced: exe has it."""
+    """The file mapped at an address of a process (proc(5): maps). A program's own file may be gone or replaced: exe has it.
+    Payloads are mapped from copies in memory that bear the names of their files (memfd_create(2))."""
     for line in Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape").splitlines():
         words = line.split(None, 5)
         start, end = (int(word, 16) for word in words[0].split("-"))
         if start <= address < end and len(words) == 6 and words[5].startswith("/"):
             exe = Path(f"/proc/{pid}/exe")
-            return exe if str(exe.readlink()) == words[5] else Path(words[5])
+            return exe if str(exe.readlink()) == words[5] else Path(words[5].removeprefix("/memfd:").removesuffix(" (deleted)"))
     return None

@@ -256,8 +256,8 @@ def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.W
           timeout: float = 10.0) -> ApplyResult:
     """Hand `payloads` (at most abi.MAX_PAYLOADS files) to process `pid`, which takes all of them or none.
 
-    The files must stay as they are for as long as the process lives: it maps them. `when` is an abi.When or its name
-    in lower case, `timeout` in seconds. Raises NoAgent, AgentError, OSError if a file can't be opened.
+    It makes copies of them. `when` is an abi.When or its name in lower case, `timeout` in seconds. Raises NoAgent,
+    AgentError, OSError if a file can't be opened.
     """
     moment = abi.When[when.upper()] if isinstance(when, str) else when
     deadline = time.monotonic() + timeout

@@ -357,8 +357,8 @@ const struct hr_view *hr_poller(void); /* the thread in hotreload_poll() that se
 /* ---- fault injection: every step of prepare that can fail asks hr_fault first, in -DHR_FAULTS builds.
  * HR_FAULT_FILE in the environment names a file; while it holds a step's name, that step fails. */
 #define HR_STEPS(X) \
-  X(TRANSACTION) X(HEADERS) X(HOLD) X(RECORD) X(MAP) X(MAP_BSS) X(IMPORT) X(RELOCATE) X(SEAL) \
-  X(UNWIND) X(TARGETS) X(OPEN) X(THREADS) X(STACKS) X(CODES) X(CLIENT)
+  X(TRANSACTION) X(HEADERS) X(HOLD) X(RECORD) X(COPY) X(COPY_WRITE) X(COPY_SEAL) X(MAP) X(MAP_BSS) X(IMPORT) \
+  X(RELOCATE) X(SEAL) X(UNWIND) X(TARGETS) X(OPEN) X(THREADS) X(STACKS) X(CODES) X(CLIENT)
 
 enum hr_step {
 #define X(name) HR_STEP_##name,

@@ -6,12 +6,18 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <link.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u /* linux/memfd.h, since Linux 6.3 */
+#endif
 
 #define MAX_HEADERS 64
 #define MAX_FILE (1ull << 32) /* bytes; debug information included */
@@ -198,6 +204,85 @@ bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error) {
   return check_extras(elf, error) && read_payload_header(elf, error);
 }
 
+/* ---- a copy that nobody can change ----------------------------------------------------------------- */
+
+#define COPY_NAME 250 /* bytes of a memfd's name, with the final zero: memfd_create(2) */
+#define COPY_CHUNK 8192
+
+/* The name under which /proc/PID/maps shows the copy: the file's, or the end of it. */
+static void name_copy(int file, char name[COPY_NAME]) {
+  char link[64], path[HR_PATH_MAX];
+  ssize_t n;
+
+  snprintf(link, sizeof link, "/proc/thread-self/fd/%d", file);
+  n = readlink(link, path, sizeof path - 1);
+  path[n > 0 ? n : 0] = 0;
+  n = n >= COPY_NAME ? n - (COPY_NAME - 1) : 0;
+  strcpy(name, path[0] ? path + n : "hotreload");
+}
+
+static int new_copy(int file) {
+  char name[COPY_NAME];
+  int copy;
+
+  name_copy(file, name);
+  copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+  return copy < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : copy;
+}
+
+static bool write_at(int file, const void *from, size_t size, uint64_t offset) {
+  size_t done = 0;
+
+  while (done < size) {
+    ssize_t n = pwrite(file, (const char *)from + done, size - done, (off_t)(offset + done));
+
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return false;
+    done += (size_t)n;
+  }
+  return true;
+}
+
+static bool copy_load(const Elf64_Phdr *load, int from, int to, struct hr_error *error) {
+  uint8_t chunk[COPY_CHUNK];
+  uint64_t done, part;
+
+  for (done = 0; done < load->p_filesz; done += part) {
+    part = load->p_filesz - done < sizeof chunk ? load->p_filesz - done : sizeof chunk;
+    if (!read_at(from, chunk, part, load->p_offset + done))
+      return hr_refuse(error, HR_BAD_PAYLOAD, "segment at 0x%" PRIx64 " can't be read: the file was cut meanwhile",
+                       load->p_vaddr);
+    if (hr_fault(HR_STEP_COPY_WRITE) || !write_at(to, chunk, part, load->p_offset + done))
+      return hr_refuse(error, HR_NO_MEMORY, "no memory for a copy of the payload: %s", strerror(errno));
+  }
+  return true;
+}
+
+/* A sealed copy of what is to be mapped, each byte where it is in the file; -1: it failed. Mapped from the file itself,
+ * pages would be gone when somebody cuts it, private ones too, and whoever touches them dies of SIGBUS. Code is mapped
+ * from a file all the same, never written and then made executable: that works where the latter is forbidden. */
+static int sealed_copy(const struct hr_elf *elf, struct hr_error *error) {
+  int copy = hr_fault(HR_STEP_COPY) ? -1 : new_copy(elf->file);
+  unsigned i;
+
+  if (copy < 0) {
+    hr_refuse(error, HR_NO_MEMORY, "no file in memory for a copy of the payload: %s", strerror(errno));
+    return -1;
+  }
+  for (i = 0; i < elf->n_loads && copy_load(&elf->loads[i], elf->file, copy, error); i++)
+    ;
+  if (i == elf->n_loads &&
+      (hr_fault(HR_STEP_COPY_SEAL) ||
+       fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)))
+    hr_refuse(error, HR_NO_MEMORY, "the copy of the payload can't be sealed: %s", strerror(errno));
+  if (error->code == HR_OK)
+    return copy;
+  close(copy);
+  return -1;
+}
+
 /* ---- mapping ------------------------------------------------------------------------------------- */
 
 static int protection(const Elf64_Phdr *load) {
@@ -237,7 +322,7 @@ static bool map_load(const Elf64_Phdr *load, int file, uintptr_t bias, struct hr
                                       (off_t)hr_page_down(load->p_offset)) == MAP_FAILED)
       return hr_refuse(error, HR_NO_MEMORY,
                        "segment at 0x%" PRIx64 " can't be mapped: %s%s", load->p_vaddr, strerror(errno),
-                       prot & PROT_EXEC && errno == EPERM ? " (is the file system mounted noexec?)" : "");
+                       prot & PROT_EXEC && (errno == EPERM || errno == EACCES) ? " (by a security policy?)" : "");
     if (load->p_memsz > load->p_filesz)
       memset((void *)file_end, 0, filled - file_end);
   }
@@ -247,6 +332,17 @@ static bool map_load(const Elf64_Phdr *load, int file, uintptr_t bias, struct hr
     return hr_refuse(error, HR_NO_MEMORY, "%zu bytes of zeros can't be mapped: %s", (size_t)(end - filled),
                      strerror(errno));
   return true;
+}
+
+static bool map_loads(const struct hr_elf *elf, uintptr_t bias, struct hr_error *error) {
+  int copy = sealed_copy(elf, error);
+  unsigned i;
+
+  for (i = 0; copy >= 0 && i < elf->n_loads && map_load(&elf->loads[i], copy, bias, error); i++)
+    ;
+  if (copy >= 0)
+    close(copy);
+  return copy >= 0 && i == elf->n_loads;
 }
 
 static void describe(struct hr_record *record, const struct hr_elf *elf, uintptr_t bias) {
@@ -275,7 +371,6 @@ static void describe(struct hr_record *record, const struct hr_elf *elf, uintptr
 bool hr_payload_map(struct hr_candidate *c, struct hr_error *error) {
   const struct hr_elf *elf = c->elf;
   struct hr_record plan = {0}, *record;
-  unsigned i;
 
   if (elf->absolute && c->loaded.bias)
     return hr_refuse(error, HR_BAD_PAYLOAD, "the payload has absolute addresses, but the image was moved");
@@ -289,9 +384,8 @@ bool hr_payload_map(struct hr_candidate *c, struct hr_error *error) {
     return hr_refuse(error, HR_NO_MEMORY, "no memory for the description of a payload");
   *record = plan;
   c->record = record;
-  for (i = 0; i < elf->n_loads; i++)
-    if (!map_load(&elf->loads[i], elf->file, c->loaded.bias, error))
-      return false;
+  if (!map_loads(elf, c->loaded.bias, error))
+    return false;
   record->header = (const struct hr_payload *)(c->loaded.bias + elf->entry);
   return true;
 }

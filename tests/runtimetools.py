@@ -283,11 +283,12 @@ def start(image: Image | Path, *arguments: str, **extra: str) -> Program:
 
 @dataclass(frozen=True)
 class Mapping_:
-    """One line of /proc/PID/maps."""
+    """One line of /proc/PID/maps. `file` is the file's name also where a copy of it in memory is mapped."""
     start: int
     end: int
     permissions: str
     file: str
+    in_memory: bool = False
 
 
 def maps(pid: int) -> list[Mapping_]:
@@ -295,7 +296,10 @@ def maps(pid: int) -> list[Mapping_]:
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         words = line.split(None, 5)
         first, last = (int(x, 16) for x in words[0].split("-"))
-        found.append(Mapping_(first, last, words[1], words[5] if len(words) > 5 else ""))
+        file = words[5] if len(words) > 5 else ""
+        name = file.removeprefix("/memfd:")
+        in_memory = name != file
+        found.append(Mapping_(first, last, words[1], name.removesuffix(" (deleted)") if in_memory else file, in_memory))
     return found
 
 

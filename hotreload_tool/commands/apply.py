@@ -94,7 +94,7 @@ def _apply(pid: int, manifest: report.Document, payloads: dict[str, Path],
 def _file_payloads(bundle: Bundle) -> dict[str, Path]:
     """Build-id -> a read-only file with that image's payload, named after its content.
 
-    Processes map these files, and debuggers and profilers look for them as long as the processes run, so they stay.
+    Processes map copies that bear these names, and debuggers and profilers look for them, so they stay.
     """
     from ..baseline import Store
 

@@ -15,7 +15,8 @@ from hotreload_tool import abi, process
 from livetools import Program
 
 STEPS = re.findall(r"X\((\w+)\)", (RUNTIME / "internal.h").read_text().split("#define HR_STEPS(X)")[1].split("enum")[0])
-CODES = {"TRANSACTION": "NO_MEMORY", "HEADERS": "BAD_PAYLOAD", "HOLD": "WRONG_IMAGE", "RECORD": "NO_MEMORY", "MAP": "NO_MEMORY",
+CODES = {"TRANSACTION": "NO_MEMORY", "HEADERS": "BAD_PAYLOAD", "HOLD": "WRONG_IMAGE", "RECORD": "NO_MEMORY", "COPY": "NO_MEMORY",
+         "COPY_WRITE": "NO_MEMORY", "COPY_SEAL": "NO_MEMORY", "MAP": "NO_MEMORY",
          "MAP_BSS": "NO_MEMORY", "IMPORT": "MISSING_IMPORT", "RELOCATE": "BAD_PAYLOAD", "SEAL": "NO_MEMORY",
          "UNWIND": "INTERNAL", "TARGETS": "NO_MEMORY", "OPEN": "NO_MEMORY", "THREADS": "UNSUPPORTED", "STACKS": "NO_MEMORY",
          "CODES": "NO_MEMORY", "CLIENT": "DEADLINE"}
