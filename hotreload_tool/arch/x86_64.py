@@ -142,6 +142,15 @@ def instructions(code: bytes) -> Iterable[tuple[int, int]]:
     return ((at, size) for at, size, _, _ in engine.disasm_lite(code, 0))
 
 
+def disassembly(code: bytes, address: int) -> Iterable[tuple[int, int, str, str]]:
+    """(address, size, mnemonic, operands in Intel syntax) of each instruction, decoded from the start; ends where
+    decoding fails."""
+    import capstone
+
+    found: Iterable[tuple[int, int, str, str]] = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm_lite(code, address)
+    return found
+
+
 def is_jump(code: bytes, field: int) -> bool:
     """Whether the 4-byte field at `field` is the displacement of a jump (not of a call)."""
     return code[field - 1:field] == b"\xe9" or (field >= 2 and code[field - 2] == 0x0f and code[field - 1] & 0xf0 == 0x80)

@@ -38,3 +38,12 @@ def seconds(text: str) -> float:
     if not 0.0 < value <= 3600.0:
         raise argparse.ArgumentTypeError(f"{text}: not a number of seconds above 0 and up to 3600")
     return value
+
+
+def state_directory() -> Path:
+    """$HOTRELOAD_DIR, else hotreload in the user's cache directory (XDG Base Directory Specification)."""
+    chosen = os.environ.get("HOTRELOAD_DIR")
+    if chosen:
+        return Path(chosen).absolute()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "hotreload"

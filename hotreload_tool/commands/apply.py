@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import blockers, process, report
 from ..errors import HotreloadError, NotForImage
-from . import UsageError, readable_file, seconds
+from . import UsageError, readable_file, seconds, state_directory
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -98,18 +97,9 @@ def _file_payloads(bundle: Bundle) -> dict[str, Path]:
     """
     from ..baseline import Store
 
-    store = Store(_state_directory())
+    store = Store(state_directory())
     return {image["build_id"]: store.payload(payload)
             for image, payload in zip(bundle.manifest["images"], bundle.payloads, strict=True)}
-
-
-def _state_directory() -> Path:
-    """$HOTRELOAD_DIR, else hotreload in the user's cache directory (XDG Base Directory Specification)."""
-    chosen = os.environ.get("HOTRELOAD_DIR")
-    if chosen:
-        return Path(chosen).absolute()
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "hotreload"
 
 
 class NoProcess(HotreloadError):

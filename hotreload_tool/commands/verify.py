@@ -1,0 +1,67 @@
+"""`hotpatch verify BUNDLE`: whether a bundle is sound, shown from its bytes and its image's, not from what its builder said."""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import report
+from ..errors import HotreloadError
+from . import readable_file, state_directory
+
+if TYPE_CHECKING:
+    from ..verify.verdict import Verdict
+
+NAME = "verify"
+HELP = "show whether a bundle is sound, from scratch"
+UNSOUND, DIFFERENT = 5, 1
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=readable_file, metavar="BUNDLE")
+    parser.add_argument("--image", type=readable_file, action="append", default=[], metavar="IMAGE",
+                        help="a linked image that the bundle is for, found by its build-id (default: the filed baselines)")
+    parser.add_argument("--after", type=readable_file, action="append", default=[], metavar="BUNDLE",
+                        help="a bundle of an earlier generation (default: those beside this one)")
+    parser.add_argument("--strict", action="store_true", help="fail also if something could not be checked")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the results as SARIF 2.1.0")
+
+
+def run(args: argparse.Namespace) -> report.Result:
+    try:
+        from .. import verify
+        from ..verify import outputs
+    except ImportError as e:
+        raise HotreloadError(f"verifying needs the Python package pyelftools, which is not installed ({e})") from e
+    given = verify.Given(_images(args), [*args.after, *_beside(args.bundle)])
+    verdict = verify.verify(args.bundle, given)
+    if args.junit:
+        outputs.write(args.junit, outputs.junit([verdict]))
+    if args.sarif:
+        outputs.write(args.sarif, outputs.sarif([verdict]))
+    return report.Result(verdict.document(), outputs.lines(verdict), outputs.problem_lines(verdict),
+                         exit_code(verdict, args.strict))
+
+
+def exit_code(verdict: Verdict, strict: bool) -> int:
+    """5: the bundle is damaged, unsound or for another image. 1: it is sound, but not all that the new image is, or a live
+    run failed, or (with `strict`) something could not be checked."""
+    failed = verdict.failed
+    if any(not name.startswith(("completeness-", "live-")) for name in failed):
+        return UNSOUND
+    return DIFFERENT if failed or strict and verdict.of("unchecked") else 0
+
+
+def _images(args: argparse.Namespace) -> list[Path]:
+    """Those named, else every filed baseline: of the store the bundle lies in, and of the user's own."""
+    if args.image:
+        return list(args.image)
+    stores = [state_directory()]
+    if len(args.bundle.absolute().parents) > 2:
+        stores.insert(0, args.bundle.absolute().parents[2])       # HOTRELOAD_DIR/chains/BUILD-ID/NAME.GEN.hotpatch
+    return [image for store in stores for image in sorted(store.glob("baselines/*/image"))]
+
+
+def _beside(bundle: Path) -> list[Path]:
+    return sorted(p for p in bundle.absolute().parent.glob("*.hotpatch") if p != bundle.absolute())

@@ -1,0 +1,298 @@
+"""A linked ELF file as the verifier reads it: by pyelftools, and by nothing that made the file.
+
+Addresses are image-relative. Whatever the bytes are, reading raises Unreadable or gives what the file says, in time and
+memory that the size of the file bounds.
+"""
+from __future__ import annotations
+
+import io
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+# gABI, chapters 4 and 5; x86-64 psABI §4.4; LSB "Symbol Versioning".
+PF_X, PF_W, PF_R = 1, 2, 4
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_COMPRESSED = 1, 2, 4, 0x400, 0x800
+DT_NEEDED, DT_SONAME, DT_RPATH, DT_TEXTREL, DT_RUNPATH, DT_FLAGS = 1, 14, 15, 22, 29, 30
+DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_STRSZ, DT_PLTRELSZ, DT_JMPREL = 5, 6, 7, 8, 10, 2, 23
+DT_VERSYM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF
+EM_X86_64 = 62
+NOTYPE, OBJECT, FUNC, SECTION, TLS, IFUNC = 0, 1, 2, 3, 6, 10
+UNDEFINED, ABSOLUTE_INDEX = 0, 0xFFF1
+_SYM, _RELA, _NOTE = struct.Struct("<IBBHQQ"), struct.Struct("<QQq"), struct.Struct("<III")
+_MOST_HEADERS = 1 << 16
+_DAMAGE = (ELFError, struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeError, OverflowError,
+           MemoryError, AssertionError, RecursionError)
+
+
+class Unreadable(ValueError):
+    """The file is no ELF image, or a damaged one; the message says where."""
+
+
+class Segment(NamedTuple):
+    type: str           # "PT_LOAD" …
+    flags: int
+    offset: int         # in the file
+    address: int
+    file_size: int
+    size: int           # in memory
+    align: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.size
+
+
+class Section(NamedTuple):
+    name: str
+    flags: int
+    address: int
+    size: int
+    nobits: bool
+    offset: int         # in the file
+    link: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.size
+
+
+class Symbol(NamedTuple):
+    name: str
+    value: int
+    size: int
+    type: int
+    binding: int        # 0: local
+    visibility: int
+    section: int
+
+    @property
+    def defined(self) -> bool:
+        return self.section != UNDEFINED
+
+
+class Relocation(NamedTuple):
+    offset: int
+    type: int
+    symbol: int         # index into the dynamic symbols; 0: none
+    addend: int
+
+
+@dataclass(frozen=True)
+class Import:
+    """A dynamic symbol, and the version it has or asks for ("" if none) with the file that version was linked from."""
+    symbol: Symbol
+    version: str
+    file: str
+
+
+class Linked:
+    """A program, shared library or payload. Raises Unreadable."""
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self.data, self.where = data, where
+        try:
+            self._read()
+        except _DAMAGE as e:
+            if isinstance(e, Unreadable):
+                raise
+            raise Unreadable(f"{where}: not a sound ELF image: {e or type(e).__name__}") from e
+
+    def _read(self) -> None:
+        file: Any = ELFFile(io.BytesIO(self.data))
+        header = file.header
+        if file.elfclass != 64 or not file.little_endian:
+            raise Unreadable(f"{self.where}: not a 64-bit little-endian ELF file")
+        if header["e_phnum"] > _MOST_HEADERS or header["e_phentsize"] != 56 or header["e_shentsize"] not in (0, 64):
+            raise Unreadable(f"{self.where}: headers of sizes that no linker makes")
+        self.type, self.entry = str(header["e_type"]), int(header["e_entry"])
+        self.machine = int(struct.unpack_from("<H", self.data, 18)[0])
+        self.segments = [Segment(str(s["p_type"]), s["p_flags"], s["p_offset"], s["p_vaddr"], s["p_filesz"], s["p_memsz"],
+                                 s["p_align"]) for s in file.iter_segments()]
+        self.loads = sorted((s for s in self.segments if s.type == "PT_LOAD" and s.size), key=lambda s: s.address)
+        self._load_starts = [s.address for s in self.loads]
+        self.sections = [Section(str(s.name), s["sh_flags"], s["sh_addr"], s["sh_size"], s["sh_type"] == "SHT_NOBITS",
+                                 s["sh_offset"], s["sh_link"]) for s in file.iter_sections()]
+        self.symbols = self._symbol_table([str(s["sh_type"]) for s in file.iter_sections()])
+
+    def _symbol_table(self, types: list[str]) -> list[Symbol]:
+        for section, kind in zip(self.sections, types):
+            if kind == "SHT_SYMTAB":
+                names = self.sections[section.link] if section.link < len(self.sections) else None
+                if names is None or section.flags & SHF_COMPRESSED:
+                    raise Unreadable(f"{self.where}: its symbol table has no names")
+                return _symbols(self._file(section.offset, section.size), self._file(names.offset, names.size))
+        return []
+
+    def _file(self, offset: int, size: int) -> bytes:
+        if offset + size > len(self.data):
+            raise Unreadable(f"{self.where}: {size} bytes at {offset:#x} lie outside the file")
+        return self.data[offset:offset + size]
+
+    # ---- memory -------------------------------------------------------------------------------------------------
+
+    def load_of(self, address: int, size: int = 1) -> Segment | None:
+        """The segment that holds all of these bytes once loaded."""
+        at = bisect_right(self._load_starts, address) - 1
+        if at >= 0 and address + size <= self.loads[at].end:
+            return self.loads[at]
+        return None
+
+    def read(self, address: int, size: int) -> bytes:
+        """What the file puts there; zeros for memory that it does not fill. Raises Unreadable."""
+        load = self.load_of(address, size)
+        if load is None:
+            raise Unreadable(f"{self.where}: no segment holds {size} bytes at {address:#x}")
+        at = address - load.address
+        held = self.data[load.offset + at:load.offset + min(at + size, load.file_size)] if at < load.file_size else b""
+        return held.ljust(size, b"\0")
+
+    def word(self, address: int) -> int:
+        return int.from_bytes(self.read(address, 8), "little")
+
+    def executable(self, address: int, size: int = 1) -> bool:
+        load = self.load_of(address, size)
+        return load is not None and bool(load.flags & PF_X)
+
+    def section_of(self, address: int) -> Section | None:
+        """The allocated section that holds `address`. TLS blocks share addresses with what follows and are left out."""
+        at = bisect_right(self._section_starts, address) - 1
+        if at >= 0 and address < self._allocated[at].end:
+            return self._allocated[at]
+        return None
+
+    @cached_property
+    def _allocated(self) -> list[Section]:
+        return sorted((s for s in self.sections if s.flags & SHF_ALLOC and s.size and not (s.flags & SHF_TLS and s.nobits)),
+                      key=lambda s: s.address)
+
+    @cached_property
+    def _section_starts(self) -> list[int]:
+        return [s.address for s in self._allocated]
+
+    # ---- symbols by address -------------------------------------------------------------------------------------
+
+    @cached_property
+    def by_address(self) -> dict[int, list[Symbol]]:
+        """Functions and objects that are defined, by the address of their first byte."""
+        found: dict[int, list[Symbol]] = {}
+        for symbol in self.symbols:
+            placed = symbol.defined and symbol.section != ABSOLUTE_INDEX
+            if placed and symbol.name and symbol.type in (FUNC, OBJECT, NOTYPE, IFUNC):
+                found.setdefault(symbol.value, []).append(symbol)
+        return found
+
+    @cached_property
+    def by_name(self) -> dict[str, list[Symbol]]:
+        found: dict[str, list[Symbol]] = {}
+        for symbol in self.symbols:
+            if symbol.defined and symbol.name:
+                found.setdefault(symbol.name, []).append(symbol)
+        return found
+
+    # ---- dynamic section ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def dynamic(self) -> list[tuple[int, int]]:
+        where = next((s for s in self.segments if s.type == "PT_DYNAMIC"), None)
+        if where is None:
+            return []
+        raw = self.read(where.address, where.size // 16 * 16)
+        found = list(struct.iter_unpack("<qQ", raw))
+        return found[:next((i for i, (tag, _) in enumerate(found) if tag == 0), len(found))]
+
+    def tag(self, tag: int) -> int:
+        return next((value for t, value in self.dynamic if t == tag), 0)
+
+    @cached_property
+    def relocations(self) -> list[Relocation]:
+        """Those that the loader makes: RELA tables and those of the procedure linkage table."""
+        found = []
+        for start, size in ((self.tag(DT_RELA), self.tag(DT_RELASZ)), (self.tag(DT_JMPREL), self.tag(DT_PLTRELSZ))):
+            raw = self.read(start, size) if size else b""
+            found += [Relocation(o, i & 0xFFFFFFFF, i >> 32, a) for o, i, a in _RELA.iter_unpack(raw[:size // 24 * 24])]
+        return found
+
+    @cached_property
+    def relocation_at(self) -> dict[int, Relocation]:
+        return {r.offset: r for r in self.relocations}
+
+    def dynamic_string(self, offset: int) -> str:
+        size = self.tag(DT_STRSZ)
+        if offset >= size:
+            raise Unreadable(f"{self.where}: name {offset:#x} lies outside the dynamic string table")
+        raw = self.read(self.tag(DT_STRTAB), size)
+        end = raw.find(b"\0", offset)
+        if end < 0:
+            raise Unreadable(f"{self.where}: the dynamic string table does not end")
+        return raw[offset:end].decode("utf-8", "surrogateescape")
+
+    def dynamic_symbol(self, index: int) -> Import:
+        """Raises Unreadable."""
+        raw = self.read(self.tag(DT_SYMTAB) + 24 * index, 24)
+        name, info, other, section, value, size = _SYM.unpack(raw)
+        symbol = Symbol(self.dynamic_string(name), value, size, info & 15, info >> 4, other & 3, section)
+        wanted = 0
+        if self.tag(DT_VERSYM):
+            wanted = int.from_bytes(self.read(self.tag(DT_VERSYM) + 2 * index, 2), "little") & 0x7FFF
+        version, file = self.versions_needed.get(wanted, ("", ""))
+        return Import(symbol, version, file)
+
+    @cached_property
+    def versions_needed(self) -> dict[int, tuple[str, str]]:
+        """Number in the version table -> (version, file it was linked from)."""
+        found: dict[int, tuple[str, str]] = {}
+        at = self.tag(DT_VERNEED)
+        for _ in range(min(self.tag(DT_VERNEEDNUM), _MOST_HEADERS)):
+            _, count, file, aux, following = struct.unpack("<HHIII", self.read(at, 16))
+            version_at = at + aux
+            for _ in range(count):
+                _, _, number, name, step = struct.unpack("<IHHII", self.read(version_at, 16))
+                found[number & 0x7FFF] = (self.dynamic_string(name), self.dynamic_string(file))
+                version_at += step
+                if not step:
+                    break
+            at += following
+            if not following:
+                break
+        return found
+
+    # ---- notes --------------------------------------------------------------------------------------------------
+
+    def notes(self) -> list[tuple[bytes, int, int, bytes]]:
+        """(owner, type, address of the content, content) of every note."""
+        found = []
+        for segment in self.segments:
+            if segment.type != "PT_NOTE":
+                continue
+            raw, align = self.read(segment.address, segment.size), 8 if segment.align == 8 else 4
+            at = 0
+            while at + _NOTE.size <= len(raw):
+                owner_size, size, kind = _NOTE.unpack_from(raw, at)
+                start = at + _NOTE.size
+                content = start + owner_size + -(start + owner_size) % align
+                if content + size > len(raw):
+                    break
+                found.append((raw[start:start + owner_size], kind, segment.address + content, raw[content:content + size]))
+                at = content + size + -(content + size) % align
+        return found
+
+    @cached_property
+    def build_id(self) -> str:
+        return next((content.hex() for owner, kind, _, content in self.notes() if owner == b"GNU\0" and kind == 3), "")
+
+
+def _symbols(table: bytes, names: bytes) -> list[Symbol]:
+    found: list[Symbol] = []
+    for name, info, other, section, value, size in _SYM.iter_unpack(table[:len(table) // 24 * 24]):
+        end = names.find(b"\0", name)
+        if end < 0 or name >= len(names) and name:
+            raise Unreadable(f"symbol {len(found)} has no name")
+        found.append(Symbol(names[name:end].decode("utf-8", "surrogateescape"), value, size, info & 15, info >> 4, other & 3,
+                            section))
+    return found

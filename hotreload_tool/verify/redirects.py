@@ -1,0 +1,188 @@
+"""What a payload does to the functions of its image: slots, old code, new code, stubs of new functions, references."""
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from .. import arch, names
+from ..payload import NEW_SUFFIX
+from .linked import FUNC, PF_X, Linked, Symbol
+from .space import Space
+from .tables import Payload, Redirect
+
+_FRAGMENT = re.compile(r"^(?P<base>.+?)\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?:\.\d+|\.\w*)*$")
+_TARGET = re.compile(r"(?P<rip>\[rip (?P<sign>[+-]) (?P<distance>0x[0-9a-f]+|\d+)\])")
+_SHORT = 2            # bytes of a jump with an 8-bit displacement
+_BRANCH = re.compile(r"^(?:call|jmp|j\w+|loop\w*|jrcxz|jecxz|xbegin)$")
+
+
+# ---- slots ------------------------------------------------------------------------------------------------------
+
+
+def slot_problems(payload: Payload, space: Space) -> Iterator[str]:
+    """`space`: the image and the generations before this one."""
+    seen: dict[int, int] = {}
+    for number, redirect in enumerate(payload.redirects):
+        name = space.slots.get(redirect.slot)
+        if name is None:
+            yield f"redirect {number} starts at {redirect.slot:#x}, where neither the image nor an earlier generation has a slot"
+            continue
+        if redirect.slot not in space.stubs_of_slot:
+            yield f"redirect {number} starts at the slot of {name}, through which no stub jumps"
+        if redirect.slot % 8 or not space.is_variable(redirect.slot, 8):
+            yield f"redirect {number} starts at the slot of {name}, which does not lie in data that can be written"
+        if redirect.slot in seen:
+            yield f"redirects {seen[redirect.slot]} and {number} both start at the slot of {name}"
+        seen[redirect.slot] = number
+
+
+def slot_name(space: Space, redirect: Redirect) -> str:
+    return space.slots.get(redirect.slot, f"{redirect.slot:#x}")
+
+
+# ---- old code ---------------------------------------------------------------------------------------------------
+
+
+def old_code_problems(payload: Payload, space: Space) -> Iterator[str]:
+    for redirect in payload.redirects:
+        name = slot_name(space, redirect)
+        holds = space.slot_holds(redirect.slot) if redirect.slot in space.slots else None
+        if holds is not None and holds != redirect.old:
+            yield f"{name}: its slot holds {holds:#x}, the redirect expects {redirect.old:#x}"
+        if not space.is_code(redirect.old, redirect.old_size):
+            yield f"{name}: {redirect.old_size} bytes at {redirect.old:#x} are no code of the image or an earlier generation"
+            continue
+        sizes = {s.size for s in space.functions_at(redirect.old)} - {0}
+        if sizes and redirect.old_size not in sizes:
+            yield f"{name}: its old code has {max(sizes)} bytes, the redirect says {redirect.old_size}"
+
+
+def part_problems(payload: Payload, space: Space) -> Iterator[str]:
+    listed: dict[int, set[tuple[int, int]]] = {}
+    for number, part in enumerate(payload.parts):
+        if not part.size or not space.is_code(part.start, part.size):
+            yield f"part {number}, {part.size} bytes at {part.start:#x}, is no code of the image or an earlier generation"
+        listed.setdefault(part.redirect, set()).add((part.start, part.size))
+    for number, redirect in enumerate(payload.redirects):
+        for fragment in _fragments(space, redirect):
+            if (fragment.value, fragment.size) not in listed.get(number, ()):
+                yield f"{slot_name(space, redirect)}: its part {fragment.name} at {fragment.value:#x} is not listed"
+
+
+def _fragments(space: Space, redirect: Redirect) -> list[Symbol]:
+    """Cold halves and clones that are called after the function whose old code a redirect replaces."""
+    file = space.file_at(redirect.old)
+    base = slot_name(space, redirect).partition(names.LOCAL_SEPARATOR)[0].partition("#")[0]
+    return _fragments_by_base(file).get(base, []) if file is not None else []
+
+
+_known_fragments: dict[int, tuple[Linked, dict[str, list[Symbol]]]] = {}
+
+
+def _fragments_by_base(file: Linked) -> dict[str, list[Symbol]]:
+    known = _known_fragments.get(id(file))
+    if known is not None and known[0] is file:
+        return known[1]
+    found: dict[str, list[Symbol]] = {}
+    for symbol in file.symbols:
+        match = _FRAGMENT.match(symbol.name) if symbol.type == FUNC and symbol.defined and symbol.size else None
+        if match:
+            found.setdefault(match["base"].removesuffix(names.BODY_SUFFIX), []).append(symbol)
+    _known_fragments.clear()          # the last file is the only one that is asked for again
+    _known_fragments[id(file)] = (file, found)
+    return found
+
+
+# ---- new code ---------------------------------------------------------------------------------------------------
+
+
+def new_code_problems(payload: Payload, slots: Mapping[int, str] | None) -> Iterator[str]:
+    """`slots` None: the image is not at hand, so that the function a slot belongs to is not known."""
+    for number, redirect in enumerate(payload.redirects):
+        found = [s for s in payload.file.by_address.get(redirect.new, []) if s.type == FUNC]
+        where = f"redirect {number} leads to {redirect.new:#x}"
+        load = payload.file.load_of(redirect.new, max(redirect.new_size, 1))
+        if load is None or not load.flags & PF_X:
+            yield f"{where}, which is no code of the payload"
+        elif not found:
+            yield f"{where}, where no function of the payload begins"
+        elif redirect.new_size not in {s.size for s in found}:
+            yield f"{where}, a function of {found[0].size} bytes, and says {redirect.new_size}"
+        elif slots is not None and redirect.slot in slots:
+            name = slots[redirect.slot]
+            if name + NEW_SUFFIX not in {s.name for s in found}:
+                yield f"{where}, {found[0].name}, from the slot of {name}"
+
+
+def new_function_problems(payload: Payload, space: Space) -> Iterator[str]:
+    """Stubs of the payload: each jumps through a slot that the payload brings, which holds code of the payload."""
+    own = Space(payload.file)
+    for slot, name in payload.own_slots.items():
+        code = own.word(slot)
+        if not payload.file.executable(code) or not own.functions_at(code):
+            yield f"{name}: its slot {slot:#x} holds {code:#x}, where no function of the payload begins"
+        stubs = [s for s in own.stubs_of_slot.get(slot, []) if name in {x.name for x in own.symbols_at(s)}]
+        if not stubs:
+            yield f"{name}: no stub of that name jumps through its slot {slot:#x}"
+        if slot in space.slots:
+            yield f"{name}: its slot {slot:#x} lies over another one"
+        if not _holds_body_of(own, name, code):
+            yield f"{name}: its slot leads to {', '.join(s.name for s in own.functions_at(code)) or hex(code)}"
+
+
+def _holds_body_of(own: Space, name: str, code: int) -> bool:
+    plain = name.partition(names.LOCAL_SEPARATOR)[0].partition("#")[0]
+    wanted = {name + names.BODY_SUFFIX, plain, name}
+    called = {s.name for s in own.functions_at(code)}
+    return bool(called & wanted) or any(c.removesuffix(names.BODY_SUFFIX) == name for c in called)
+
+
+# ---- references -------------------------------------------------------------------------------------------------
+
+
+def reference_problems(payload: Payload, space: Space) -> Iterator[str]:
+    """Every displacement of the payload's code that leads out of it, or to code that has a stub."""
+    file = payload.file
+    behind_stubs = {space.slot_holds(slot) for slot in space.slots} | {r.new for r in payload.redirects} \
+        | {loaded for slot in payload.own_slots if (loaded := Space(file).word(slot))}
+    for symbol in file.symbols:
+        if symbol.type != FUNC or not symbol.defined or not symbol.size or not file.executable(symbol.value, symbol.size):
+            continue
+        for at, size, target, branch in _targets(file.read(symbol.value, symbol.size), symbol.value):
+            if symbol.value <= target < symbol.value + symbol.size:
+                continue
+            if size == _SHORT and file.executable(target):
+                continue              # a jump within one section, which no relocation could lead to a stub (docs/formats.md)
+            why = _why_wrong(target, branch, file, space, behind_stubs)
+            if why:
+                yield f"{symbol.name}: the instruction at {at:#x} leads to {target:#x}, {why}"
+
+
+def _targets(code: bytes, address: int) -> Iterator[tuple[int, int, int, bool]]:
+    """(instruction, its size, address it refers to, whether it goes there) for direct branches and operands relative to the
+    instruction."""
+    for at, size, mnemonic, operands in arch.x86_64.disassembly(code, address):
+        if "rip" in operands:
+            match = _TARGET.search(operands)
+            if match:
+                distance = int(match["distance"], 0)
+                yield at, size, at + size + (distance if match["sign"] == "+" else -distance), False
+        elif operands.startswith("0x") and _BRANCH.match(mnemonic.rpartition(" ")[2]):
+            yield at, size, int(operands, 16), True
+
+
+def _why_wrong(target: int, branch: bool, file: Linked, space: Space, behind_stubs: set[int]) -> str:
+    if branch and target in behind_stubs:
+        return "past the stub of that function: later patches would not be met"
+    if file.load_of(target) is not None:
+        return "" if not branch or file.executable(target) else "which is no code"
+    if not branch:
+        known = space.file_at(target) or any(s.address <= target <= s.end for f in space.files for s in f.loads)
+        return "" if known else "where neither image nor payload is"
+    if not space.is_code(target):
+        return "which is no code"
+    owner = space.file_at(target)
+    section = owner.section_of(target) if owner is not None else None
+    if space.functions_at(target) or section is not None and section.name.startswith(".plt"):
+        return ""
+    return "where no function of the image begins"

@@ -1,0 +1,119 @@
+"""The payload's header and tables as its bytes have them, pointers as the loader will make them.
+
+Layout: runtime/hotreload_abi.h.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from .. import abi, names
+from .linked import OBJECT, Linked, Unreadable
+
+R_NONE, R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_DTPMOD64, R_TPOFF64, R_IRELATIVE = 0, 1, 5, 6, 7, 8, 16, 18, 37
+_MOST = 1 << 22           # entries of one table
+
+
+class Redirect(NamedTuple):
+    slot: int
+    old: int
+    new: int
+    old_size: int
+    new_size: int
+
+
+class Part(NamedTuple):
+    start: int
+    size: int
+    redirect: int
+
+
+class Update(NamedTuple):
+    address: int
+    old_content: int
+    new_content: int
+    size: int
+    flags: int
+
+
+@dataclass
+class Header:
+    magic: int
+    abi: int
+    size: int
+    generation: int
+    id: str
+    parent: str
+    build_id: str
+    build_id_padding: bytes
+    flags: int
+
+
+class Payload:
+    """A payload's file with its header. Raises Unreadable where the header or a table lies outside of it."""
+
+    def __init__(self, file: Linked) -> None:
+        self.file = file
+        raw = file.read(file.entry, abi.PAYLOAD_SIZE)
+        magic, version, size, generation, identity, parent, build_id, build_id_size, flags = abi.PAYLOAD_HEAD.unpack_from(raw)
+        self.header = Header(magic, version, size, generation, identity.hex(), parent.hex(), build_id[:build_id_size].hex(),
+                             build_id[build_id_size:], flags)
+        self.tables = {name: (self._pointer(file.entry + at), file.word(file.entry + at + 8))
+                       for name, at in abi.PAYLOAD_TABLES.items()}
+
+    def _pointer(self, address: int) -> int:
+        return loaded_word(self.file, address)
+
+    def _rows(self, name: str, words: int) -> list[tuple[int, ...]]:
+        start, count = self.tables[name]
+        if count > _MOST or count and self.file.load_of(start, 8 * words * count) is None:
+            raise Unreadable(f"{self.file.where}: {count} {name} at {start:#x} lie outside the payload")
+        return [tuple(self._pointer(start + 8 * (i * words + j)) for j in range(words)) for i in range(count)]
+
+    @cached_property
+    def redirects(self) -> list[Redirect]:
+        return [Redirect(*row) for row in self._rows("redirects", 5)]
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        return [Part(*row) for row in self._rows("parts", 3)]
+
+    @cached_property
+    def updates(self) -> list[Update]:
+        return [Update(*row) for row in self._rows("updates", 5)]
+
+    @cached_property
+    def module_words(self) -> list[int]:
+        return [row[0] for row in self._rows("tls_modules", 1)]
+
+    @cached_property
+    def unwind(self) -> tuple[int, int]:
+        return self.tables["eh_frame"]
+
+    @property
+    def start(self) -> int:
+        return min((s.address for s in self.file.loads), default=0) // 4096 * 4096
+
+    @property
+    def end(self) -> int:
+        return -(-max((s.end for s in self.file.loads), default=0) // 4096) * 4096
+
+    @cached_property
+    def own_slots(self) -> dict[int, str]:
+        """Slots that it brings: address -> name of the stub."""
+        return slots(self.file, self.start, self.end)
+
+
+def loaded_word(file: Linked, address: int) -> int:
+    """What 8 bytes hold once the file is loaded at its own addresses; an import counts as 0."""
+    relocation = file.relocation_at.get(address)
+    if relocation is None or relocation.type == R_NONE:
+        return file.word(address)
+    return relocation.addend & 0xFFFFFFFFFFFFFFFF if relocation.type == R_RELATIVE else 0
+
+
+def slots(file: Linked, start: int = 0, end: int = 1 << 64) -> dict[int, str]:
+    """Address -> name of the stub, of the slots that a file defines between two addresses."""
+    return {s.value: s.name.removesuffix(names.SLOT_SUFFIX) for s in file.symbols
+            if s.defined and s.type == OBJECT and s.name.endswith(names.SLOT_SUFFIX) and start <= s.value < end}
