@@ -154,6 +154,7 @@ def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds:
         "frames_in_old_code": answer.get("frames_in_old_code"), "threads_stopped": answer.get("threads_stopped"),
         "threads_interrupted": answer.get("threads_interrupted"), "attempts": answer.get("attempts"),
         "pause_us": answer.get("pause_us"), "commit_us": answer.get("commit_us"), "seconds": round(seconds, 6),
+        "protections_restored": answer.get("protections_restored", True),
     }
 
 
@@ -203,7 +204,7 @@ def outcome_lines(program: str, outcome: Document) -> list[Line]:
         said = f"{plural(n, 'function')} changed, {live} live, generation {outcome['generation']}"
     style = "bold green" if is_whole(outcome) else "bold"
     return [Line(f"{head}: {said}", style), *_what_changes(outcome, "changed"), *_updates(outcome),
-            *_notes(outcome), *_old_code(outcome), *_times(outcome)]
+            *_notes(outcome), *_protections(outcome), *_old_code(outcome), *_times(outcome)]
 
 
 def _what_changes(outcome: Document, verb: str) -> list[Line]:
@@ -226,6 +227,13 @@ def _updates(outcome: Document) -> list[Line]:
 
 def _notes(outcome: Document) -> list[Line]:
     return [Line(f"  {note}") for note in outcome["notes"]]
+
+
+def _protections(outcome: Document) -> list[Line]:
+    if outcome["protections_restored"]:
+        return []
+    return [Line("  some pages that were opened for the patch could not be made read-only again; the process tries it again "
+                 "with the next request (`hotpatch status`)", "yellow")]
 
 
 def _old_code(outcome: Document) -> list[Line]:
@@ -266,6 +274,7 @@ def reverted(path: str, before: int, answer: Document, seconds: float) -> Result
     image: Document = answer["images"][0]
     outcome = {**image, **{k: answer.get(k) for k in ("pid", "dry_run", "frames_in_old_code", "threads_stopped",
                                                       "threads_interrupted", "attempts", "pause_us", "commit_us")},
+               "protections_restored": answer.get("protections_restored", True),
                "path": path, "from_generation": before, "seconds": round(seconds, 6)}
     head, n = f"{path} (pid {answer['pid']})", image["functions_changed"]
     if image["already"]:
@@ -275,7 +284,7 @@ def reverted(path: str, before: int, answer: Document, seconds: float) -> Result
     whole = image["functions_live"] == n
     lines = [Line(f"{head}: back from generation {before} to {image['generation']}, {plural(n, 'function')} as before",
                   "bold green" if whole else "bold"),
-             *_reverted_data(image), *_old_code({**outcome, "functions_changed": n}), *_times(outcome)]
+             *_reverted_data(image), *_protections(outcome), *_old_code({**outcome, "functions_changed": n}), *_times(outcome)]
     return Result(outcome, lines, [] if whole else _not_whole(outcome), 0 if whole else 1)
 
 

@@ -97,6 +97,13 @@ def test_stopped_threads_and_old_frames_are_said() -> None:
     assert "not examined" not in shown
 
 
+def test_pages_that_stayed_writable_are_said() -> None:
+    assert "read-only" not in text(report.applied("build/game", [outcome()]).lines)
+    shown = report.applied("build/game", [outcome(said=answer(protections_restored=False))])
+    assert "could not be made read-only again" in text(shown.lines)
+    assert shown.exit_code == 0 and not shown.document["protections_restored"]
+
+
 def test_an_empty_patch_changed_nothing() -> None:
     result = report.applied("build/game", [outcome(image(changed=[]), answer(live=0))])
     assert text(result.lines) == "build/game (pid 4711): nothing changed"
