@@ -243,7 +243,8 @@ static bool open_listener(int flags) {
     return false;
   fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
   agent.listener.fd = agent.own_table ? fd : raise_descriptor(fd);
-  if (fd < 0 || !publish(agent.listener.fd, directory, path) || !identify(&agent.listener)) {
+  if (fd < 0 || hr_fault(HR_STEP_SOCKET) || !publish(agent.listener.fd, directory, path) ||
+      !identify(&agent.listener)) {
     if (fd >= 0)
       close(agent.listener.fd);
     agent.listener.fd = -1;
@@ -295,6 +296,7 @@ static enum hr_code apply(struct connection *c) {
 }
 
 static enum hr_code status(struct connection *c) {
+  hr_close_left_open();
   c->answer.may_grow = true;
   hr_report_status(&c->answer, agent.executable);
   c->answer.may_grow = false;
@@ -332,7 +334,7 @@ static bool answer(struct connection *c) {
   struct hr_error lost = {.code = HR_INTERNAL, .detail = "the answer does not fit into memory"};
   struct hr_reply reply = {.magic = HR_REPLY_MAGIC, .abi = HR_ABI};
 
-  if (!hr_text_new(&c->answer))
+  if (hr_fault(HR_STEP_ANSWER) || !hr_text_new(&c->answer))
     return false;
   pthread_mutex_lock(&serve_lock);
   reply.code = (uint16_t)serve(c);
@@ -344,6 +346,7 @@ static bool answer(struct connection *c) {
   reply.length = (uint32_t)(c->answer.size - sizeof reply);
   memcpy(c->answer.data, &reply, sizeof reply);
   close_files(c);
+  hr_pass(HR_STEP_REPORT);
   return true;
 }
 
@@ -382,7 +385,8 @@ static enum want receive(struct connection *c) {
     struct iovec part = {(char *)&c->request + c->received, sizeof c->request - c->received};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
                              .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(c->socket.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t n = hr_fault(HR_STEP_RECEIVE) ? -1
+                                          : recvmsg(c->socket.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
     if (n < 0 && errno == EINTR)
       continue;
@@ -398,7 +402,9 @@ static enum want receive(struct connection *c) {
 
 static enum want transmit(struct connection *c) {
   while (c->sent < c->answer.size) {
-    ssize_t n = send(c->socket.fd, c->answer.data + c->sent, c->answer.size - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const char *rest = c->answer.data + c->sent;
+    ssize_t n = hr_fault(HR_STEP_SEND)
+                    ? -1 : send(c->socket.fd, rest, c->answer.size - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (n < 0 && errno == EINTR)
       continue;
@@ -470,7 +476,7 @@ static void *agent_thread(void *is_child) {
     sem_post(&first_try);
   }
   while (have_listener()) {
-    int fd = accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = hr_fault(HR_STEP_ACCEPT) ? -1 : accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
 
     if (fd >= 0) {
       have_listener(); /* before the answer: whoever has it may come again at once */
@@ -506,7 +512,7 @@ static bool create_thread(bool is_child, bool small) {
   if (small)
     pthread_attr_setstacksize(&attributes, hr_page_up(size));
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  created = !pthread_create(&thread, &attributes, agent_thread, is_child ? &agent : NULL);
+  created = !hr_fault(HR_STEP_THREAD) && !pthread_create(&thread, &attributes, agent_thread, is_child ? &agent : NULL);
   pthread_attr_destroy(&attributes);
   return created;
 }
@@ -786,6 +792,8 @@ static void save_environment(char *to, const char *name) {
 static void become_agent(const struct claim *claim) {
   ssize_t n = readlink("/proc/self/exe", agent.executable, sizeof agent.executable - 1);
 
+  if (hr_fault(HR_STEP_ATFORK) || pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child))
+    return; /* children would answer for their parent */
   agent.executable[n > 0 ? n : 0] = 0;
   save_environment(agent.wanted_directory, "HOTRELOAD_RUNTIME_DIR");
   save_environment(agent.xdg_directory, "XDG_RUNTIME_DIR");
@@ -798,7 +806,7 @@ static void become_agent(const struct claim *claim) {
   __atomic_store_n(&hr_self.owner_pid, claim->pid, __ATOMIC_RELEASE);
   if (!claim->is_main)
     pin();
-  agent.started = !pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  agent.started = true;
   if (hr_poll_linked)
     start_listening();
   else

@@ -5,32 +5,10 @@
 #include "internal.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#ifdef HR_FAULTS
-bool hr_fault(enum hr_step step) {
-  static const char *const names[] = {
-#define X(name) #name,
-    HR_STEPS(X)
-#undef X
-  };
-  const char *path = getenv("HR_FAULT_FILE");
-  char wanted[32] = "";
-  int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-  ssize_t n = file < 0 ? 0 : read(file, wanted, sizeof wanted - 1);
-
-  if (file >= 0)
-    close(file);
-  errno = ENOMEM;
-  return n > 0 && !strcmp(wanted, names[step]);
-}
-#endif
 
 /* ---- which images the payloads are for ----------------------------------------------------------- */
 
@@ -306,6 +284,7 @@ enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *g
   enum hr_code code;
 
   *generations = 0;
+  hr_close_left_open();
   if (t == MAP_FAILED) {
     hr_refuse(&error, HR_NO_MEMORY, "no memory to plan the commit");
     hr_report_error(text, &error);

@@ -144,6 +144,7 @@ static void commit_candidate(struct hr_candidate *c) {
   struct hr_image *image = c->loaded.image;
 
   commit_writes(c); /* before the code that relies on it */
+  hr_pass(HR_STEP_HALF);
   commit_moves(c);
   exchange_records(c);
   memset(image->id, 0, HR_ID_SIZE);
@@ -168,8 +169,11 @@ static int commit_all(struct hr_transaction *t) {
 /* Context: threads may be halted. */
 static int timed_commit(struct hr_transaction *t, struct hr_outcome *outcome) {
   uint64_t start = hr_now_ns();
-  int generations = commit_all(t);
+  int generations;
 
+  hr_pass(HR_STEP_COMMIT);
+  generations = commit_all(t);
+  hr_pass(HR_STEP_COMMITTED);
   outcome->commit_us = (hr_now_ns() - start + 999) / 1000;
   return generations;
 }
@@ -430,10 +434,14 @@ static bool refuse_for(struct hr_error *error, const struct hr_blocker *blocker)
                      "the stack of thread %d (%s) holds an address in code that changes, for %llu ms now, "
                      "and cannot be unwound to its end to tell whether it is a call", blocker->tid, name, ms);
   case HR_OBSTACLE_ELSEWHERE:
+    if (!blocker->tid)
+      return hr_refuse(error, HR_DEADLINE, "the list of threads can't be read");
     return hr_refuse(error, HR_DEADLINE, "thread %d (%s) did not come to a safepoint", blocker->tid, name);
   default:
-    if (!blocker->tid)
-      return hr_refuse(error, HR_DEADLINE, "the threads could not be stopped: too many are being started");
+    if (!blocker->tid) {
+      hr_threads_problem(words, sizeof words);
+      return hr_refuse(error, HR_DEADLINE, "the threads could not be stopped: %s", words);
+    }
     hr_thread_describe(blocker->tid, words, sizeof words);
     return hr_refuse(error, HR_DEADLINE, "thread %d (%s) could not be stopped: %s", blocker->tid, name, words);
   }

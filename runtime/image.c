@@ -69,7 +69,8 @@ __asm__(
 bool hr_arena_close(struct hr_range pages) {
   int prot = __lsan_do_leak_check ? PROT_READ : PROT_NONE;
   size_t size = pages.end - pages.start;
-  void *at = mmap((void *)pages.start, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  void *at = hr_fault(HR_STEP_ARENA) ? MAP_FAILED : mmap((void *)pages.start, size, prot, flags, -1, 0);
 
   if (at == MAP_FAILED)
     return false;

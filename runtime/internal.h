@@ -236,6 +236,7 @@ bool hr_threads_each(bool (*visit)(pid_t tid, void *context), void *context);
 bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker);
 bool hr_threads_visit(bool (*visit)(const struct hr_thread *thread, void *context), void *context);
 void hr_threads_release(void);
+void hr_threads_problem(char *words, size_t size);
 unsigned hr_threads_stopped(void);
 void hr_thread_name(pid_t tid, char *name, size_t size);
 bool hr_thread_runs_no_code(pid_t tid);
@@ -325,6 +326,7 @@ bool hr_plan_revert(struct hr_candidate *c, struct hr_error *error);
 void hr_plan_free(struct hr_candidate *c);
 bool hr_open_pages(struct hr_candidate *c, struct hr_error *error);
 bool hr_close_pages(struct hr_candidate *c);
+void hr_close_left_open(void);
 uint64_t hr_count_live(const struct hr_candidate *c);
 
 /* ---- commit.c: when, and the commit itself --------------------------------------------------------------- */
@@ -354,16 +356,12 @@ int hr_agent_poll(void);
 int hr_agent_fd(void);
 const struct hr_view *hr_poller(void); /* the thread in hotreload_poll() that serves; null in thread mode */
 
-/* ---- fault injection: every step of prepare that can fail asks hr_fault first, in -DHR_FAULTS builds.
- * HR_FAULT_FILE in the environment names a file; while it holds a step's name, that step fails. */
-#define HR_STEPS(X) \
-  X(TRANSACTION) X(HEADERS) X(HOLD) X(RECORD) X(COPY) X(COPY_WRITE) X(COPY_SEAL) X(MAP) X(MAP_BSS) X(IMPORT) \
-  X(RELOCATE) X(SEAL) X(UNWIND) X(TARGETS) X(OPEN) X(THREADS) X(STACKS) X(CODES) X(CLIENT)
+/* ---- faults.c: a step that can fail asks hr_fault() first, in builds for tests ------------------------- */
 
 enum hr_step {
-#define X(name) HR_STEP_##name,
-  HR_STEPS(X)
-#undef X
+#define HR_STEP(name, phase, words) HR_STEP_##name,
+#include "hr_steps.def"
+#undef HR_STEP
 };
 
 #ifdef HR_FAULTS
@@ -371,6 +369,7 @@ bool hr_fault(enum hr_step step);
 #else
 #define hr_fault(step) (false)
 #endif
+#define hr_pass(step) ((void)hr_fault(step)) /* a step that cannot fail */
 
 static inline uintptr_t hr_page_down(uintptr_t at) { return at & ~(uintptr_t)(HR_PAGE - 1); }
 static inline uintptr_t hr_page_up(uintptr_t at) { return hr_page_down(at + HR_PAGE - 1); }

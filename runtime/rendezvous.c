@@ -49,6 +49,7 @@ static struct {
   uint32_t stopped;  /* have been, in this rendezvous */
   pid_t pid, self, highest; /* the process, this thread, the last of those called */
   int listing;       /* descriptor of /proc/self/task */
+  int send_error;    /* errno of a signal that could not be sent, in this rendezvous; else 0 */
   char buffer[LISTING] __attribute__((aligned(8)));
   struct kernel_action former;
 } meeting = {.listing = -1};
@@ -191,7 +192,9 @@ static bool make_table(unsigned wanted) {
     capacity *= 2;
   if (capacity == meeting.capacity)
     return true;
-  at = mmap(NULL, capacity * sizeof *meeting.threads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  at = hr_fault(HR_STEP_TABLE) ? MAP_FAILED
+                               : mmap(NULL, capacity * sizeof *meeting.threads, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED)
     return false;
   meeting.threads = at;
@@ -216,7 +219,7 @@ static bool each_thread(thread_visit *visit, void *context) {
   bool self_seen = false, goes_on = true;
   long n, at;
 
-  if (lseek(meeting.listing, 0, SEEK_SET))
+  if (hr_fault(HR_STEP_LIST) || lseek(meeting.listing, 0, SEEK_SET))
     return false;
   while ((n = syscall(SYS_getdents64, meeting.listing, meeting.buffer, sizeof meeting.buffer)) > 0)
     for (at = 0; at < n;) {
@@ -256,9 +259,15 @@ bool hr_threads_prepare(struct hr_error *error) {
                      "the threads can't be listed: /proc/self/task is not this process's; ask for "
                      "--when now, with which no thread is stopped");
   }
-  if (!make_table(n) || !install_handler()) {
+  if (!make_table(n)) {
     hr_threads_finish();
     return hr_refuse(error, HR_NO_MEMORY, "no memory to stop %u threads", n);
+  }
+  if (hr_fault(HR_STEP_HANDLER) || !install_handler()) {
+    hr_threads_finish();
+    return hr_refuse(error, HR_UNSUPPORTED,
+                     "no handler can be installed for the signal that stops threads (%s); ask for --when now, with "
+                     "which no thread is stopped", strerror(errno));
   }
   return true;
 }
@@ -441,7 +450,8 @@ static struct hr_thread *find_thread(pid_t tid, unsigned guess) {
   return NULL;
 }
 
-static bool send(pid_t tid, unsigned index) {
+/* Returns 0 or an errno value. ESRCH: the thread has ended. */
+static int send(pid_t tid, unsigned index) {
   siginfo_t info;
 
   memset(&info, 0, sizeof info);
@@ -450,13 +460,16 @@ static bool send(pid_t tid, unsigned index) {
   info.si_pid = meeting.pid;
   info.si_uid = MARK;
   info.si_value.sival_ptr = (void *)(uintptr_t)((uint64_t)meeting.epoch << 32 | index);
-  return !syscall(SYS_rt_tgsigqueueinfo, meeting.pid, tid, PARK_SIGNAL, &info);
+  if (hr_fault(HR_STEP_SIGNAL))
+    return EAGAIN;
+  return syscall(SYS_rt_tgsigqueueinfo, meeting.pid, tid, PARK_SIGNAL, &info) ? errno : 0;
 }
 
 /* The list keeps its order, which is mostly that of the ids: so nearly every search ends at its first look. */
 static bool call_thread(pid_t tid, void *context) {
   struct calling *calling = context;
   struct hr_thread *thread = find_thread(tid, calling->seen++);
+  int failure;
 
   if (thread)
     return true;
@@ -471,11 +484,14 @@ static bool call_thread(pid_t tid, void *context) {
   thread->context = NULL;
   __atomic_store_n(&thread->state, state_of(SENT), __ATOMIC_RELEASE);
   __atomic_add_fetch(&meeting.expected, 1, __ATOMIC_SEQ_CST);
-  if (!send(tid, (unsigned)(thread - meeting.threads))) { /* ended; if it is listed again, it is called again */
+  failure = send(tid, (unsigned)(thread - meeting.threads));
+  if (failure) {
     __atomic_store_n(&thread->state, state_of(FREE), __ATOMIC_RELEASE);
     __atomic_sub_fetch(&meeting.expected, 1, __ATOMIC_SEQ_CST);
   }
-  return true;
+  if (failure && failure != ESRCH) /* else it ended; if it is listed again, it is called again */
+    meeting.send_error = failure;
+  return !meeting.send_error;
 }
 
 /* Takes threads out of the count that will never arrive. Returns one that still may, or null; *deaf: but not soon. */
@@ -563,13 +579,14 @@ bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
   meeting.epoch += !meeting.epoch;
   meeting.next = 0;
   meeting.highest = 0;
+  meeting.send_error = 0;
   __atomic_store_n(&meeting.arrived, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&meeting.expected, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&meeting.halt, meeting.epoch, __ATOMIC_SEQ_CST);
   kept = keep_parked();
   do { /* with all that are known at a halt, a list without new names is complete */
     calling = (struct calling){0};
-    if (!each_thread(call_thread, &calling) || calling.full || !all_arrived(until, blocker)) {
+    if (!each_thread(call_thread, &calling) || calling.full || meeting.send_error || !all_arrived(until, blocker)) {
       hr_threads_release();
       return false;
     }
@@ -584,6 +601,15 @@ void hr_threads_release(void) {
   __atomic_store_n(&meeting.halt, 0, __ATOMIC_SEQ_CST);
   wake(&meeting.halt, INT32_MAX);
   withdraw();
+}
+
+/* Why hr_threads_halt() came to nothing though no thread was in its way. */
+void hr_threads_problem(char *words, size_t size) {
+  if (meeting.send_error)
+    snprintf(words, size, "one of them can't be sent a signal (%s)%s", strerror(meeting.send_error),
+             meeting.send_error == EAGAIN ? "; raise the limit of pending signals (ulimit -i)" : "");
+  else
+    snprintf(words, size, "too many are being started, or their list can't be read");
 }
 
 unsigned hr_threads_stopped(void) { return meeting.stopped; }

@@ -112,6 +112,65 @@ static bool want_open(struct hr_candidate *c, const struct region *region, uintp
   return true;
 }
 
+/* ---- pages that could not be closed again -------------------------------------------------------------- */
+
+#define LEFT_OPEN 16 /* regions; of more than these nobody takes care */
+
+static struct left_open {
+  const struct hr_image *image; /* null: a free entry */
+  struct hr_range region, pages;
+} left_open[LEFT_OPEN];
+
+static void note_left_open(const struct hr_image *image, const struct hr_opened *opened) {
+  unsigned i;
+
+  for (i = 0; i < LEFT_OPEN; i++)
+    if (!left_open[i].image) {
+      left_open[i] = (struct left_open){image, opened->region, opened->pages};
+      return;
+    }
+}
+
+static bool protect(struct hr_range pages) {
+  return !hr_fault(HR_STEP_CLOSE) && !mprotect((void *)pages.start, pages.end - pages.start, PROT_READ);
+}
+
+/* Whether the region is there as it was, and not something else at its place. */
+static bool is_region(const struct hr_loaded *loaded, struct hr_range at) {
+  const struct hr_record *lists[2] = {loaded->image->records, loaded->image->reverted}, *record;
+  struct region region;
+  bool found = false;
+  unsigned i;
+
+  for (i = 0; i < 2; i++)
+    for (record = lists[i]; record && !found; record = record->older)
+      found = region_of_record(record, at.start, 1, &region);
+  if (!found && !hr_inside(loaded->image->arena, at.start, 1))
+    found = region_of_image(loaded, at.start, 1, &region);
+  return found && region.prot == PROT_READ && region.at.start == at.start && region.at.end == at.end;
+}
+
+/* Under the loader's lock, so that the image stays. */
+static bool close_in_image(const struct hr_loaded *loaded, void *context) {
+  struct left_open *left = context;
+
+  if (loaded->image != left->image || !__atomic_load_n(&loaded->image->ready, __ATOMIC_ACQUIRE))
+    return true;
+  if (is_region(loaded, left->region) && !protect(left->pages))
+    return false;
+  left->image = NULL;
+  return false;
+}
+
+/* Tries again what hr_close_pages() could not do for an earlier request. */
+void hr_close_left_open(void) {
+  unsigned i;
+
+  for (i = 0; i < LEFT_OPEN; i++)
+    if (left_open[i].image)
+      hr_each_image(close_in_image, &left_open[i]);
+}
+
 /* Room for `moves` slots and `writes` of bytes. */
 static bool plan_space(struct hr_candidate *c, size_t moves, size_t writes, struct hr_error *error) {
   size_t n = c->loaded.n_headers + 1 + HR_MAX_SEGMENTS + 1;
@@ -131,6 +190,11 @@ static bool plan_space(struct hr_candidate *c, size_t moves, size_t writes, stru
 }
 
 void hr_plan_free(struct hr_candidate *c) {
+  size_t i;
+
+  for (i = 0; i < c->n_opened; i++)
+    if (c->opened[i].open)
+      note_left_open(c->loaded.image, &c->opened[i]);
   hr_memory_free(c->opened, c->max_opened * sizeof *c->opened);
   hr_memory_free(c->moves, c->max_moves * sizeof *c->moves);
   hr_memory_free(c->writes, c->max_writes * sizeof *c->writes);
@@ -233,7 +297,7 @@ static bool own_tables(const struct hr_candidate *c) {
 static bool make_notes(struct hr_record *record, struct hr_error *error) {
   if (!record->header->n_updates || record->applied)
     return true;
-  record->applied = hr_memory(record->header->n_updates);
+  record->applied = hr_fault(HR_STEP_NOTES) ? NULL : hr_memory(record->header->n_updates);
   return record->applied || hr_refuse(error, HR_NO_MEMORY, "no memory to note what was updated");
 }
 
@@ -326,7 +390,8 @@ bool hr_plan_revert(struct hr_candidate *c, struct hr_error *error) {
     n_steps += record->header->n_redirects;
     n_writes += record->header->n_updates;
   }
-  if (!plan_space(c, n_steps, n_writes, error) || !(steps = hr_memory(n_steps * sizeof *steps)))
+  if (!plan_space(c, n_steps, n_writes, error) || hr_fault(HR_STEP_SLOTS) ||
+      !(steps = hr_memory(n_steps * sizeof *steps)))
     return hr_refuse(error, HR_NO_MEMORY, "no memory to plan the revert");
   for (record = c->record; record != c->down_to; record = record->older)
     for (i = 0; i < record->header->n_redirects; i++)
@@ -357,17 +422,14 @@ bool hr_open_pages(struct hr_candidate *c, struct hr_error *error) {
   return true;
 }
 
-/* Returns false if some page stayed writable. */
+/* Returns false if some page stayed writable: it counts as open, and is closed by a later call. */
 bool hr_close_pages(struct hr_candidate *c) {
   bool done = true;
   size_t i;
 
   for (i = 0; i < c->n_opened; i++) {
-    struct hr_range pages = c->opened[i].pages;
-
-    if (c->opened[i].open && mprotect((void *)pages.start, pages.end - pages.start, PROT_READ))
-      done = false;
-    c->opened[i].open = false;
+    c->opened[i].open = c->opened[i].open && !protect(c->opened[i].pages);
+    done &= !c->opened[i].open;
   }
   return done;
 }

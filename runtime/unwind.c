@@ -103,8 +103,9 @@ static bool add_image(const struct hr_loaded *loaded, void *context) {
 /* Looks up all tables. May allocate, takes the loader's lock. */
 bool hr_unwind_prepare(struct hr_error *error) {
   if (!tables.objects) {
-    void *at = mmap(NULL, MAX_OBJECTS * sizeof *tables.objects, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                    -1, 0);
+    void *at = hr_fault(HR_STEP_TABLES) ? MAP_FAILED
+                                        : mmap(NULL, MAX_OBJECTS * sizeof *tables.objects, PROT_READ | PROT_WRITE,
+                                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (at == MAP_FAILED)
       return hr_refuse(error, HR_NO_MEMORY, "no memory for the list of unwind tables");

@@ -43,7 +43,7 @@ def test_each_edit_names_a_test_that_exists(row: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/edits.md", "docs/traps.md", "docs/architecture.md",
-                                  "docs/verify.md"])
+                                  "docs/faults.md", "docs/verify.md"])
 def test_links_lead_somewhere(page: str) -> None:
     source = REPO / page
     for target in re.findall(r"\]\(([^)#\s]+)\)", source.read_text()):
