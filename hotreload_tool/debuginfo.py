@@ -38,8 +38,10 @@ _MAX_INFLATED = 1 << 30  # bytes of a compressed section
 
 # DW_AT_location of a variable with an address: a block of 9 bytes, DW_OP_addr and a field that a relocation fills; of a
 # thread-local one: 10 bytes, DW_OP_const8u, the field, DW_OP_form_tls_address or DW_OP_GNU_push_tls_address.
-# clang gives DW_OP_addrx an index into .debug_addr instead.
-_ADDRESS_BLOCK = re.compile(rb"\x09\x03\0{8}|\x0a\x0e\0{8}[\x9b\xe0]|\x02\xa1[\0-\x7f]|\x03\xa1[\x80-\xff][\0-\x7f]")
+# clang gives DW_OP_addrx an index into .debug_addr instead. Of a variable that it keeps in one bit more follows, from
+# DW_OP_deref_size on: how to compute the value.
+_ADDRESS_BLOCK = re.compile(rb"\x09\x03\0{8}|\x0a\x0e\0{8}[\x9b\xe0]|\x02\xa1[\0-\x7f]|\x03\xa1[\x80-\xff][\0-\x7f]|"
+                            rb"[\x0a-\x7f](?:\x03\0{8}|\x0e\0{8}[\x9b\xe0])\x94|[\3-\x7f]\xa1[\x80-\xff]?[\0-\x7f]\x94")
 _LIBRARY = re.compile(r"\w+ (?:std|__gnu_cxx|__cxxabiv1)::")
 _NO_VARIABLE = re.compile(r"^\.text|\.(str|cst)\d+(\.\d+)?$")   # sections of code and of literals
 
@@ -611,20 +613,47 @@ def _any_within(ascending: list[int], start: int, end: int) -> bool:
     return at < len(ascending) and ascending[at] < end
 
 
-def _address(unit: Unit, abbrev: Abbrev, at: int) -> int | None:
-    """The offset of the operation that gives the variable's address or its place in the thread's block; None where the
-    location is another thing: a register, a stack slot, a list. §2.6.1: one operation, and a second one for thread-locals."""
+def _location(unit: Unit, abbrev: Abbrev, at: int) -> tuple[int, bytes] | None:
+    """The offset of the operation that gives the variable's address or its place in the thread's block, and how the value is
+    computed from what is there, mostly b"". None where the location is another thing: a register, a stack slot, a list.
+    §2.6.1: one operation, and a second one for thread-locals."""
     found = unit.find(abbrev, at, dwarf.AT_LOCATION)
     if found is None or found.form not in (dwarf.FORM_EXPRLOC, 0x0A, 0x09):
         return None
     length, body = dwarf.uleb(unit.data, found.at)
     operation = unit.data[body] if length else 0
-    rest = unit.data[body + 1 + _ADDRESSES.get(operation, 0):body + length]
-    return body if operation in _ADDRESSES and rest in (b"", *_THREAD_LOCAL) or operation in _INDEXED else None
+    if operation in _INDEXED:
+        behind = dwarf.uleb(unit.data, body + 1)[1]
+    elif operation in _ADDRESSES:
+        behind = body + 1 + _ADDRESSES[operation]
+    else:
+        return None
+    rest = unit.data[behind:body + length]
+    value = rest[1:] if rest[:1] in _THREAD_LOCAL else rest
+    return (body, value) if operation in _INDEXED or not value or value[0] == _DEREF_SIZE else None
+
+
+def _kept_as(value: bytes) -> str:
+    """In words what the rest of a location says. clang keeps a file-local variable that its code only ever sets to one other
+    value than its initial one in a bit, which means what that code says: the bit times one number, plus another."""
+    if not value:
+        return ""
+    numbers: list[int] = []
+    at = 2 if value[0] == _DEREF_SIZE else 0
+    while at < len(value):
+        operation, at = value[at], at + 1
+        if operation == dwarf.OP_CONSTU:
+            number, at = dwarf.uleb(value, at)
+            numbers.append(number)
+        elif 0x30 <= operation <= 0x4F:          # DW_OP_lit0 to DW_OP_lit31
+            numbers.append(operation - 0x30)
+    if len(numbers) != 2:
+        return f" kept as {value.hex()}"
+    return f" kept in a bit that means {numbers[1]} or {(numbers[0] + numbers[1]) % (1 << 64)}"
 
 
 def _target(unit: Unit, operation: int) -> tuple[str, int] | None:
-    """What the operation of `_address` refers to, as a relocation has it."""
+    """What the operation of `_location` refers to, as a relocation has it."""
     if unit.data[operation] in _INDEXED:
         index, _ = dwarf.uleb(unit.data, operation + 1)
         return unit.sections.addr.relocations.get(unit.addr_base + 8 * index)
@@ -634,6 +663,7 @@ def _target(unit: Unit, operation: int) -> tuple[str, int] | None:
 _ADDRESSES = {dwarf.OP_ADDR: 8, 0x0E: 8, 0x0C: 4}        # operation -> bytes of its operand; DW_OP_const8u, const4u
 _INDEXED = frozenset({dwarf.OP_ADDRX, 0xFB})             # the address lies in .debug_addr; DW_OP_GNU_addr_index
 _THREAD_LOCAL = (b"\x9b", b"\xe0")                       # DW_OP_form_tls_address, DW_OP_GNU_push_tls_address
+_DEREF_SIZE = 0x94                                       # DW_OP_deref_size
 
 
 def _resolved(printer: _Printer, abbrev: Abbrev, at: int) -> tuple[str | None, tuple[Abbrev, int]]:
@@ -660,12 +690,14 @@ def _resolve(printer: _Printer, abbrev: Abbrev, at: int) -> tuple[str | None, tu
 
 
 def _add_variable(printer: _Printer, abbrev: Abbrev, at: int, function: str | None, found: DebugTypes) -> None:
-    operation = _address(printer.unit, abbrev, at)
+    location = _location(printer.unit, abbrev, at)
     name, (typed, typed_at) = _resolved(printer, abbrev, at)
-    if operation is None or name is None:
+    if location is None or name is None:
         return
+    operation, value = location
     # The bound of an array may be in the definition alone, the type of others in the declaration alone.
     text = printer.variable(abbrev, at) if dwarf.AT_TYPE in abbrev.names else printer.variable(typed, typed_at)
+    text += _kept_as(value)
     known = found.variables.get((name, function))
     found.variables[name, function] = text if known in (None, text) else f"{known} or {text}"
     target = _target(printer.unit, operation)

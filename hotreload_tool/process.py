@@ -131,6 +131,7 @@ class ApplyResult:
     attempts: int                  # to find all threads outside of what changes; 0: none was needed
     threads_stopped: int
     threads_interrupted: int       # of these: were in a system call
+    threads_asleep: int            # were left asleep in the kernel
     pause_us: int                  # from the first signal until all may run again
     commit_us: int
     frames_in_old_code: int | None     # None: stacks were not looked at
@@ -141,7 +142,8 @@ class ApplyResult:
         images = [ImageResult(i["build_id"], i["generation"], i["already"], i["functions_changed"], i["functions_live"],
                               i["updates_applied"], i["updates_kept"]) for i in doc["images"]]
         return cls(doc["pid"], doc["dry_run"], already, images, doc.get("attempts", 0), doc["threads_stopped"],
-                   doc.get("threads_interrupted", 0), doc["pause_us"], doc["commit_us"], doc["frames_in_old_code"], doc)
+                   doc.get("threads_interrupted", 0), doc.get("threads_asleep", 0), doc["pause_us"], doc["commit_us"],
+                   doc["frames_in_old_code"], doc)
 
 
 # ---- finding ---------------------------------------------------------------------------------------------------

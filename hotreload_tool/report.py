@@ -152,7 +152,8 @@ def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds:
         "updates_applied": live.get("updates_applied", 0), "updates_kept": live.get("updates_kept", 0),
         "notes": list(manifest_image.get("notes", [])),
         "frames_in_old_code": answer.get("frames_in_old_code"), "threads_stopped": answer.get("threads_stopped"),
-        "threads_interrupted": answer.get("threads_interrupted"), "attempts": answer.get("attempts"),
+        "threads_interrupted": answer.get("threads_interrupted"), "threads_asleep": answer.get("threads_asleep"),
+        "gates_us": answer.get("gates_us"), "attempts": answer.get("attempts"),
         "pause_us": answer.get("pause_us"), "commit_us": answer.get("commit_us"), "seconds": round(seconds, 6),
         "protections_restored": answer.get("protections_restored", True),
     }
@@ -252,11 +253,13 @@ def _times(outcome: Document) -> list[Line]:
     stopped = outcome["threads_stopped"]
     if stopped is None:
         return [Line(took, "dim")]
+    asleep = outcome.get("threads_asleep")
+    left = f", {asleep} left asleep" if asleep else ""
     if not stopped:
-        return [Line(f"{took}; no thread was stopped", "dim")]
+        return [Line(f"{took}; no thread was stopped{left}", "dim")]
     woken = outcome.get("threads_interrupted")
     return [Line(f"{took}; {plural(stopped, 'thread')} stopped for {duration(outcome['pause_us'] or 0)}"
-                 + (f", {woken} of them in a system call" if woken else ""), "dim")]
+                 + (f", {woken} of them in a system call" if woken else "") + left, "dim")]
 
 
 def _not_whole(outcome: Document) -> list[Line]:
@@ -273,7 +276,8 @@ def reverted(path: str, before: int, answer: Document, seconds: float) -> Result
     """The result of a revert of the image at `path`, which was at generation `before`; `answer` is the agent's document."""
     image: Document = answer["images"][0]
     outcome = {**image, **{k: answer.get(k) for k in ("pid", "dry_run", "frames_in_old_code", "threads_stopped",
-                                                      "threads_interrupted", "attempts", "pause_us", "commit_us")},
+                                                      "threads_interrupted", "threads_asleep", "gates_us", "attempts",
+                                                      "pause_us", "commit_us")},
                "protections_restored": answer.get("protections_restored", True),
                "path": path, "from_generation": before, "seconds": round(seconds, 6)}
     head, n = f"{path} (pid {answer['pid']})", image["functions_changed"]

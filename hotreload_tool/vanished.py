@@ -1,4 +1,4 @@
-"""Variables that left an object although the source still has them.
+"""Variables that left an object although the source still has them, or that a bit may stand for.
 
 A compiler that sees all uses of a static variable may replace one that nothing writes to by its initial value, or split a
 struct into its members. The variable in the process has another value, or all of it, so such a patch would change what
@@ -34,6 +34,10 @@ def check(live: LiveState, plan: Plan, paths: Mapping[str, Path]) -> list[Refusa
 def _check_object(live: LiveState, plan: Plan, new: ObjectMap, path: Path) -> list[Refusal]:
     if not any("clang" in compiler for compiler in new.compiler):
         return []
+    return _left(live, plan, new, path) + _perhaps_a_bit(live, plan, new)
+
+
+def _left(live: LiveState, plan: Plan, new: ObjectMap, path: Path) -> list[Refusal]:
     gone = _gone(live, plan, new)
     if gone and not new.typed:
         return [Refusal("variable-folded", new.object, d.name, "it is no longer in the object, and without debug information it "
@@ -43,6 +47,22 @@ def _check_object(live: LiveState, plan: Plan, new: ObjectMap, path: Path) -> li
     return [Refusal("variable-folded", new.object, d.name, "the source has it, but nothing that runs writes to it any more, or "
                     "only to parts of it, so the compiler took its initial value for good; the running program's value would "
                     "be lost", _ADVICE) for d in gone if source_name(d.symbol) in declared]
+
+
+def _perhaps_a_bit(live: LiveState, plan: Plan, new: ObjectMap) -> list[Refusal]:
+    """clang keeps a static variable that is only ever set to one other value than its initial one in a bit, in a byte. Which
+    value the bit means is in the code. Debug information tells (it is part of the printed type); without it any byte may be
+    such a bit."""
+    old = live.maps[new.object]
+    if new.typed and old.typed:
+        return []
+    changed = {c.name for c in plan.changed if c.object == new.object}
+    used = {name for f in new.functions if f.name in changed for name in f.refs}
+    before = {d.name for d in old.data if d.size == 1}
+    return [Refusal("variable-folded", new.object, d.name, "it is one byte, a changed function uses it, and without debug "
+                    "information it cannot be seen whether the compiler keeps a larger variable in it, as a bit whose meaning "
+                    "such functions decide", _UNKNOWN_ADVICE)
+            for d in new.data if d.binding == "local" and d.kind in _WRITABLE and d.size == 1 and d.name in used & before]
 
 
 def _gone(live: LiveState, plan: Plan, new: ObjectMap) -> list[DataEntry]:

@@ -1,8 +1,8 @@
 /* The moment of the change: waits for what the request asks for, then commits, all of it in one step.
  *
  * now        slots are stored while threads run; no thread is stopped.
- * quiescent  all threads are halted for a moment, and none may be in code that changes. Else they go on, and it is
- * tried again until the deadline.
+ * quiescent  all threads are halted for a moment, but for those that sleep behind a gate, and none may be in code that
+ * changes. Else they go on, and it is tried again until the deadline.
  * safepoint  every thread has come to a safepoint of the program, or sleeps in a region declared as one.
  *
  * From halt to release nothing is allocated, no lock is taken, nothing can fail: a halted thread may hold any lock of
@@ -313,6 +313,7 @@ struct attempt {
   struct hr_blocker blocker;
   uint64_t budget_ns;
   unsigned interrupted;
+  bool gated; /* there is a gate for every slot that changes */
   int *generations;
   enum result result;
 };
@@ -338,25 +339,46 @@ static bool look_at_self(struct attempt *a) {
   return !view || hr_stack_is_clear(a->codes, view, &a->blocker);
 }
 
+/* Shuts the gates before those asleep whom they keep out. */
+static void shut_gates(struct attempt *a) {
+  if (!a->gated)
+    return;
+  hr_gates_close(a->t);
+  hr_sleepers_look_again();
+  a->outcome->threads_asleep = hr_sleepers();
+}
+
+static void open_gates(struct attempt *a, uint64_t shut) {
+  if (!a->gated)
+    return;
+  hr_gates_open(a->t);
+  a->outcome->gates_us = (hr_now_ns() - shut + 999) / 1000;
+}
+
 /* Context: both locks held. */
 static void halt_and_commit(struct attempt *a) {
-  uint64_t start = hr_now_ns(), ready, cpu;
+  uint64_t shut = hr_now_ns(), start, ready, cpu;
   bool clear;
 
-  if (!hr_threads_halt(a->budget_ns, &a->blocker))
+  shut_gates(a);
+  start = hr_now_ns();
+  if (!hr_threads_halt(a->budget_ns, &a->blocker)) {
+    open_gates(a, shut);
     return;
+  }
   a->interrupted = 0;
   clear = hr_threads_visit(look_at_thread, a) && look_at_self(a);
   if (clear)
     *a->generations = timed_commit(a->t, a->outcome);
   ready = hr_now_ns();
   cpu = cpu_ns();
+  open_gates(a, shut);
   hr_threads_release();
   a->result = clear ? COMMITTED : IN_THE_WAY;
-  /* Of the release the time it took, not the time that the threads it woke kept this one from running. */
-  a->outcome->pause_us = (ready - start + cpu_ns() - cpu + 999) / 1000;
   a->outcome->threads_stopped = hr_threads_stopped();
   a->outcome->threads_interrupted = a->interrupted;
+  /* Of the release the time it took, not the time that the threads it woke kept this one from running. */
+  a->outcome->pause_us = a->outcome->threads_stopped ? (ready - start + cpu_ns() - cpu + 999) / 1000 : 0;
 }
 
 static int with_loader_locked(struct dl_phdr_info *info, size_t size, void *context) {
@@ -386,13 +408,21 @@ static void try_once(struct attempt *a) {
 
 /* ---- until the deadline ---------------------------------------------------------------------------------------- */
 
-static bool prepare_attempt(struct hr_transaction *t) {
+static bool prepare_attempt(struct attempt *a) {
+  struct hr_transaction *t = a->t;
   unsigned i;
 
   for (i = 0; i < t->n_candidates; i++)
     if (!hr_open_pages(&t->candidates[i], t->error))
       return false;
-  return hr_stacks_prepare(t->error) && hr_unwind_prepare(t->error);
+  if (!hr_stacks_prepare(t->error) || !hr_unwind_prepare(t->error))
+    return false;
+  a->gated = hr_gates_prepare(t);
+  if (a->gated)
+    hr_sleepers_look(a->codes);
+  else
+    hr_sleepers_wake();
+  return true;
 }
 
 static bool close_all(struct hr_transaction *t) {
@@ -462,7 +492,7 @@ static bool retry_until_deadline(struct attempt *a) {
   int pause_ms = FIRST_PAUSE_MS;
 
   for (;;) {
-    if (!prepare_attempt(a->t))
+    if (!prepare_attempt(a))
       return false;
     now = hr_now_ns();
     a->budget_ns = now + budget < deadline || budget == FIRST_BUDGET ? budget : FIRST_BUDGET;

@@ -240,6 +240,7 @@ void hr_threads_problem(char *words, size_t size);
 unsigned hr_threads_stopped(void);
 void hr_thread_name(pid_t tid, char *name, size_t size);
 bool hr_thread_runs_no_code(pid_t tid);
+long hr_read_task_file(pid_t tid, const char *name, char *to, size_t size);
 void hr_thread_describe(pid_t tid, char *words, size_t size);
 
 /* ---- stack.c, unwind.c: what a halted thread is doing ---------------------------------------------- */
@@ -278,6 +279,8 @@ enum hr_trace { HR_TRACE_CLEAR, HR_TRACE_HIT, HR_TRACE_UNSURE };
 
 struct dl_phdr_info;
 
+#define HR_RED_ZONE 128 /* bytes below the stack pointer that are in use: psABI 3.2.2 */
+
 bool hr_stacks_prepare(struct hr_error *error);
 void hr_stacks_finish(void);
 const struct hr_map *hr_map_of(uintptr_t at);
@@ -287,6 +290,23 @@ bool hr_unwind_prepare(struct hr_error *error);
 bool hr_unwind_is_current(const struct dl_phdr_info *info);
 enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers *from, const struct hr_map *home,
                         uintptr_t *hit);
+
+/* ---- asleep.c, gate.c: threads that need not be halted ---------------------------------------------------- */
+
+#define HR_MAX_SLEEPERS 65536 /* more than that are halted */
+
+void hr_sleepers_look(const struct hr_codes *codes);
+void hr_sleepers_look_again(void);
+void hr_sleepers_wake(void);
+bool hr_sleeps(pid_t tid);
+unsigned hr_sleepers(void);
+
+struct hr_transaction;
+
+extern uintptr_t hr_gate_keeper;
+bool hr_gates_prepare(const struct hr_transaction *t);
+void hr_gates_close(const struct hr_transaction *t);
+void hr_gates_open(const struct hr_transaction *t);
 
 /* ---- apply.c --------------------------------------------------------------------------------------- */
 
@@ -308,9 +328,9 @@ struct hr_outcome {
   const struct hr_order *order;
   const struct hr_candidate *candidates;
   unsigned n_candidates;
-  unsigned attempts, threads_stopped, threads_interrupted;
+  unsigned attempts, threads_stopped, threads_interrupted, threads_asleep;
   bool stacks_checked;
-  uint64_t commit_us, pause_us;
+  uint64_t commit_us, pause_us, gates_us;
   bool protections_restored;
 };
 

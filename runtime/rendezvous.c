@@ -4,9 +4,9 @@
  * keeps for setuid() and friends: a program cannot use it, cannot block it by sigfillset() and pthread_sigmask(), and
  * a stray one is ignored by glibc. What glibc sends by it still reaches glibc's handler, by way of ours.
  *
- * A thread that is not stopped might run into code that is about to change, so there are no exceptions: threads asleep
- * in the kernel are woken as well. SA_RESTART makes most system calls go on as if nothing had been, and most of the
- * others are made anew by the handler; docs/consistency.md lists the rest. */
+ * A thread that is not stopped might run into code that is about to change, so there is one exception only: a thread that
+ * is known to sleep behind a gate (asleep.c). Others that are asleep in the kernel are woken. SA_RESTART makes most system
+ * calls go on as if nothing had been, and most of the rest are made anew by the handler; docs/consistency.md has the list. */
 #include "internal.h"
 
 #include <errno.h>
@@ -295,7 +295,7 @@ static long read_file(const char *path, char *to, size_t size) {
 static void append(char *to, const char *text) { strcpy(to + strlen(to), text); }
 
 /* /proc/self/task/TID/NAME. No stdio: also while threads are halted. */
-static long read_task_file(pid_t tid, const char *name, char *to, size_t size) {
+long hr_read_task_file(pid_t tid, const char *name, char *to, size_t size) {
   char path[64] = "/proc/self/task/", digits[16];
   int i = sizeof digits - 1;
 
@@ -317,7 +317,7 @@ static char stat_of(pid_t tid, unsigned long *flags) {
   const char *at;
   int field;
 
-  if (read_task_file(tid, "stat", text, sizeof text) <= 0 || !(at = strrchr(text, ')')) || !at[1])
+  if (hr_read_task_file(tid, "stat", text, sizeof text) <= 0 || !(at = strrchr(text, ')')) || !at[1])
     return 0;
   at += 2;
   *flags = 0;
@@ -337,7 +337,7 @@ bool hr_thread_runs_no_code(pid_t tid) {
 }
 
 void hr_thread_name(pid_t tid, char *name, size_t size) {
-  long n = read_task_file(tid, "comm", name, size);
+  long n = hr_read_task_file(tid, "comm", name, size);
 
   if (n > 0 && name[n - 1] == '\n')
     name[n - 1] = 0;
@@ -349,7 +349,7 @@ static bool blocks_signal(pid_t tid) {
   char text[2048];
   const char *blocked;
 
-  read_task_file(tid, "status", text, sizeof text);
+  hr_read_task_file(tid, "status", text, sizeof text);
   blocked = strstr(text, "SigBlk:\t");
   return blocked && strtoull(blocked + 8, NULL, 16) >> (PARK_SIGNAL - 1) & 1;
 }
@@ -368,8 +368,8 @@ void hr_thread_describe(pid_t tid, char *words, size_t size) {
   unsigned long flags;
   char state = stat_of(tid, &flags);
 
-  read_task_file(tid, "wchan", wchan, sizeof wchan);
-  read_task_file(tid, "syscall", call, sizeof call);
+  hr_read_task_file(tid, "wchan", wchan, sizeof wchan);
+  hr_read_task_file(tid, "syscall", call, sizeof call);
   call[strcspn(call, " \n")] = 0;
   if (state != 'D' && blocks_signal(tid))
     snprintf(words, size, "it blocks every signal (state %c, system call %s)", state, call);
@@ -471,7 +471,7 @@ static bool call_thread(pid_t tid, void *context) {
   struct hr_thread *thread = find_thread(tid, calling->seen++);
   int failure;
 
-  if (thread)
+  if (thread || hr_sleeps(tid))
     return true;
   thread = free_entry();
   if (!thread) {
@@ -565,7 +565,7 @@ static void withdraw(void) {
   }
 }
 
-/* Halts every thread but the calling one, also those born meanwhile. False: not all came within `budget_ns`, and none
+/* Halts every thread but the calling one and those that hr_sleeps() knows, also those born meanwhile. False: not all came within `budget_ns`, and none
  * is halted any more. Context: prepared. Allocates nothing, takes no lock. */
 bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
   uint64_t until = hr_now_ns() + budget_ns;

@@ -287,6 +287,8 @@ void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome) {
   key_number(text, "attempts", outcome->attempts);
   key_number(text, "threads_stopped", outcome->threads_stopped);
   key_number(text, "threads_interrupted", outcome->threads_interrupted);
+  key_number(text, "threads_asleep", outcome->threads_asleep);
+  key_number(text, "gates_us", outcome->gates_us);
   key_number(text, "pause_us", outcome->pause_us);
   key_number(text, "commit_us", outcome->commit_us);
   key(text, "frames_in_old_code");

@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define RED_ZONE 128               /* bytes below the stack pointer that are in use: psABI 3.2.2 */
 #define SPARSE (256u << 10)        /* larger ranges are read only where pages are in memory */
 #define CHUNK_PAGES 512            /* of one look into pagemap */
 #define SPARE_MAPS 512             /* mappings that may be made while threads are being stopped */
@@ -227,7 +226,7 @@ static bool find_extent(const struct hr_view *view, struct extent *extent) {
   if (!map || !map->readable)
     return false;
   extent->home = view->is_main ? main_stack() : hr_map_of(view->thread_pointer);
-  extent->used.start = sp - RED_ZONE > map->at.start ? sp - RED_ZONE : map->at.start;
+  extent->used.start = sp - HR_RED_ZONE > map->at.start ? sp - HR_RED_ZONE : map->at.start;
   extent->used.end = top_of(map, sp, view->is_main ? 0 : view->thread_pointer);
   elsewhere = map != extent->home;
   if (hr_inside(view->signal_stack, sp, 1) && view->signal_stack.end <= map->at.end) {

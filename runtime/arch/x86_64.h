@@ -91,6 +91,44 @@ static inline void hr_call_again(ucontext_t *context, long number) {
   context->uc_mcontext.gregs[REG_RAX] = number;
 }
 
+/* What every signal frame holds: the segment selectors in its gregs[REG_CSGSFS] (linux: arch/x86/kernel/signal_64.c,
+ * cs, then zeros for gs and fs, then ss, which it stores since 4.2). */
+static inline uintptr_t hr_signal_frame_mark(void) {
+  uintptr_t code, stack;
+
+  __asm__("mov %%cs, %0\nmov %%ss, %1" : "=r"(code), "=r"(stack));
+  return (code & 0xffff) | (stack & 0xffff) << 48;
+}
+
+/* Gates (gate.c). Entry i pushes i; the rest saves what may hold arguments (psABI 3.2.3; it touches no vector register),
+ * waits while the gates are shut, and goes where the slot leads. That is one instruction, as in a stub: at no point is a
+ * thread on its way with an old address in a register. The keeper of the gates, and a child that was forked without our
+ * knowledge, go where the slot led before. %r11 is free at every call. */
+#define HR_N_GATES 512
+#define HR_GATE_SIZE 16
+#define HR_GATE_PUSH(name) "push %" #name "\n.cfi_adjust_cfa_offset 8\n"
+#define HR_GATE_POP(name) "pop %" #name "\n.cfi_adjust_cfa_offset -8\n"
+#define HR_GATE_ENTRIES \
+  ".balign 16\n.type hr_gate_entries,@function\nhr_gate_entries:\n.cfi_startproc\n" \
+  /* DW_CFA_def_cfa_expression: breg7 8, breg16 0, lit15, and, lit5, ge, lit3, shl, plus: 8 more behind the push */ \
+  ".cfi_escape 0x0f, 0x0b, 0x77, 0x08, 0x80, 0x00, 0x3f, 0x1a, 0x35, 0x2a, 0x33, 0x24, 0x22\n" \
+  ".set hr_gate_index, 0\n.rept 512\n" \
+  ".byte 0x68\n.long hr_gate_index\n.byte 0xe9\n.long hr_gate - . - 4\n.balign 16, 0x90\n" /* push $i; jmp hr_gate */ \
+  ".set hr_gate_index, hr_gate_index + 1\n.endr\n.cfi_endproc\n.size hr_gate_entries, . - hr_gate_entries\n"
+#define HR_GATE_BODY \
+  ".type hr_gate,@function\nhr_gate:\n.cfi_startproc\n.cfi_def_cfa_offset 16\n" \
+  HR_GATE_PUSH(rax) HR_GATE_PUSH(rcx) HR_GATE_PUSH(rdx) HR_GATE_PUSH(rsi) HR_GATE_PUSH(rdi) HR_GATE_PUSH(r10) \
+  "movq 48(%rsp), %rax\nshlq $4, %rax\nleaq hr_gates(%rip), %r11\naddq %rax, %r11\n" /* its struct hr_gate */ \
+  HR_GATE_PUSH(r11) \
+  "1:\nmovl hr_gates_shut(%rip), %edx\ntestl %edx, %edx\njz 2f\n" \
+  "movq %fs:0, %rax\ncmpq %rax, hr_gate_keeper(%rip)\nje 3f\n" \
+  "movl $39, %eax\nsyscall\ncmpl %eax, hr_gate_pid(%rip)\njne 3f\n" /* getpid */ \
+  "leaq hr_gates_shut(%rip), %rdi\nmovl $128, %esi\nxorl %r10d, %r10d\nmovl $202, %eax\nsyscall\njmp 1b\n" /* futex */ \
+  "2:\nmovq (%rsp), %r11\nmovq (%r11), %r11\nmovq %r11, (%rsp)\njmp 4f\n" /* by the slot */ \
+  "3:\naddq $8, (%rsp)\n4:\n" /* by `target` */ \
+  HR_GATE_POP(r11) HR_GATE_POP(r10) HR_GATE_POP(rdi) HR_GATE_POP(rsi) HR_GATE_POP(rdx) HR_GATE_POP(rcx) HR_GATE_POP(rax) \
+  "addq $8, %rsp\n.cfi_adjust_cfa_offset -8\nnotrack jmp *(%r11)\n.cfi_endproc\n.size hr_gate, . - hr_gate\n"
+
 /* Whether the signal came in during a system call: the kernel will begin it anew (it points to the instruction again)
  * or has ended it with EINTR (it points behind). */
 static inline int hr_was_in_call(const struct hr_registers *registers) {

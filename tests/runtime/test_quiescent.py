@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from runtimetools import SANITIZE, SOURCES, Image, Payload, Recipe, build, make_payload, start
+from runtimetools import SANITIZE, SOURCES, Image, Payload, Recipe, Update, build, make_payload, start
 
 from hotreload_tool import abi, process
 from livetools import Program
@@ -49,6 +49,13 @@ def first(folder: Path, image: Image) -> Payload:
 
 
 @pytest.fixture(scope="module")
+def first_and_data(folder: Path, image: Image) -> Payload:
+    """Changes bytes in place, too: nobody may read them half changed, so everybody is halted."""
+    update = Update("spin_length", (2000).to_bytes(4, "little"), (2001).to_bytes(4, "little"), abi.UpdateFlags.MERGE)
+    return make_payload(folder, Recipe(image, "int first_new(void) { return 7; }", {"first": "first_new"}, [update]))
+
+
+@pytest.fixture(scope="module")
 def chain(folder: Path, image: Image) -> list[Payload]:
     """Generations that each change first(), second() and pair(), which calls both."""
     made: list[Payload] = []
@@ -74,9 +81,9 @@ def blocked(pid: int, *payloads: Payload, when: str = "quiescent", timeout: floa
 # ---- versions do not mix ------------------------------------------------------------------------------------------
 
 
-def apply_all(program: Program, chain: Sequence[Payload], when: str) -> int:
-    """How often a spinning thread saw two versions in one call, over all generations."""
-    program.ask("start spinner 2", r"^started")
+def apply_all(program: Program, chain: Sequence[Payload], when: str, place: str = "spinner") -> int:
+    """How often a thread saw two versions in one call, over all generations."""
+    program.ask(f"start {place} 2", r"^started")
     for payload in chain:
         program.ask("run 200", r"^ran")
         assert process.apply(program.pid, [payload.path], when=when, timeout=60).images[0].functions_live == 3
@@ -88,6 +95,12 @@ def apply_all(program: Program, chain: Sequence[Payload], when: str) -> int:
 def test_a_call_never_meets_two_versions(image: Image, chain: list[Payload]) -> None:
     with start(image) as program:
         assert apply_all(program, chain, "quiescent") == 0
+
+
+def test_nor_does_one_of_a_thread_that_wakes_up(image: Image, chain: list[Payload]) -> None:
+    """The thread may be left asleep, and then it calls while the patch goes in."""
+    with start(image) as program:
+        assert apply_all(program, chain, "quiescent", "napper") == 0
 
 
 def test_with_now_it_does(image: Image, chain: list[Payload]) -> None:
@@ -160,25 +173,35 @@ def test_frames_on_another_stack_are_seen(image: Image, calling: Payload, place:
         program.ask("calls_back", r"^calls_back 1000\n", reject="calls_back 1\n")
 
 
-@pytest.mark.parametrize("place", ["coroutine", "handler", "masked"])
-def test_other_stacks_and_masked_signals_do_not_block(image: Image, calling: Payload, place: str) -> None:
+@pytest.mark.parametrize("place, asleep", [("coroutine", 1), ("handler", 1), ("masked", 2)])
+def test_other_stacks_and_masked_signals_do_not_block(image: Image, calling: Payload, place: str, asleep: int) -> None:
+    """Threads on other stacks than their own are halted: which of them they are on is not known without that."""
     with start(image) as program:
         program.ask(f"start {place}", r"^started")
         result = quiescent(program.pid, calling)
-        assert (result.threads_stopped, result.images[0].functions_live) == (2, 1)
+        assert (result.threads_stopped + result.threads_asleep, result.images[0].functions_live) == (2, 1)
+        assert result.threads_asleep <= asleep
         program.ask("calls_back", r"^calls_back 1000\n")
         program.ask("end", r"^ended")
 
 
-def test_a_thread_that_takes_no_signal_at_all_is_named(image: Image, first: Payload) -> None:
+def test_a_thread_that_takes_no_signal_at_all_is_named(image: Image, first_and_data: Payload) -> None:
     with start(image) as program:
         tid = int(program.ask("start deaf", r"^started (\d+)\n")[1])
-        error = blocked(program.pid, first)
+        error = blocked(program.pid, first_and_data)
         assert f"thread {tid} (deaf) could not be stopped: it blocks every signal" in error.detail
         program.ask("first", r"^first 0\n")
         program.ask("end", r"^ended")
-        quiescent(program.pid, first)
+        quiescent(program.pid, first_and_data)
         program.ask("first", r"^first 7\n")
+
+
+def test_a_thread_that_takes_no_signal_may_be_left_asleep(image: Image, first: Payload) -> None:
+    with start(image) as program:
+        program.ask("start deaf", r"^started")
+        assert quiescent(program.pid, first).threads_asleep >= 1
+        program.ask("first", r"^first 7\n")
+        program.ask("end", r"^ended")
 
 
 def test_a_body_from_before_a_patch_with_now_counts(image: Image, held: Payload, folder: Path) -> None:
@@ -215,7 +238,7 @@ def test_many_threads(image: Image, first: Payload, place: str, n: int) -> None:
     with start(image) as program:
         program.ask(f"start {place} {n}", r"^started")
         result = quiescent(program.pid, first)
-        assert result.threads_stopped == n + 1
+        assert result.threads_stopped + result.threads_asleep == n + 1
         program.ask("first", r"^first 7\n")
         program.ask("end", r"^ended")
 
@@ -260,23 +283,40 @@ SLEEPS = {"read": "read=1/-", "recv": "recv=1/-", "semaphore": "semaphore=0/-", 
 ENDED = {"poll": "poll=-1/EINTR", "finite-epoll": "epoll=-1/EINTR", "nanosleep": "nanosleep=-1/EINTR"}
 
 
-@pytest.mark.parametrize("call", SLEEPS)
-def test_sleepers_get_what_they_waited_for(image: Image, first: Payload, call: str) -> None:
+# What all of them end with if nobody wakes them.
+UNDISTURBED = {**SLEEPS, "poll": "poll=1/-", "finite-epoll": "epoll=1/-", "nanosleep": "nanosleep=0/-"}
+
+
+@pytest.mark.parametrize("call", UNDISTURBED)
+def test_sleepers_are_left_asleep(image: Image, first: Payload, call: str) -> None:
     with start(image) as program:
         program.ask(f"sleep {call}", r"^asleep\n")
         result = quiescent(program.pid, first)
-        assert result.threads_interrupted in (1, 2)     # the main thread may be back at reading commands
+        assert (result.threads_interrupted, result.threads_asleep >= 1) == (0, True)
         process.revert(program.pid, image.build_id.hex(), 0)
         quiescent(program.pid, first)
+        program.ask("wake", rf"^{UNDISTURBED[call]} woken\n")
+        program.ask("first", r"^first 7\n")
+
+
+@pytest.mark.parametrize("call", SLEEPS)
+def test_sleepers_that_are_woken_get_what_they_waited_for(image: Image, first_and_data: Payload, call: str) -> None:
+    with start(image) as program:
+        program.ask(f"sleep {call}", r"^asleep\n")
+        result = quiescent(program.pid, first_and_data)
+        assert result.threads_interrupted in (1, 2)     # the main thread may be back at reading commands
+        assert result.threads_asleep == 0
+        process.revert(program.pid, image.build_id.hex(), 0)
+        quiescent(program.pid, first_and_data)
         program.ask("wake", rf"^{SLEEPS[call]} woken\n")
         program.ask("first", r"^first 7\n")
 
 
 @pytest.mark.parametrize("call", ENDED)
-def test_documented_exceptions(image: Image, first: Payload, call: str) -> None:
+def test_documented_exceptions(image: Image, first_and_data: Payload, call: str) -> None:
     with start(image) as program:
         program.ask(f"sleep {call}", r"^asleep\n")
-        quiescent(program.pid, first)
+        quiescent(program.pid, first_and_data)
         program.ask("wake", rf"^{ENDED[call]} woken\n")
 
 

@@ -111,6 +111,20 @@ static void *spinner(void *unused) {
   return NULL;
 }
 
+/* Asleep most of the time, and calls at once when it wakes up. */
+static void *napper(void *unused) {
+  struct timespec time = {.tv_nsec = 20000};
+
+  (void)unused;
+  while (!stop) {
+    nanosleep(&time, NULL);
+    if (pair())
+      __atomic_add_fetch(&mixed, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+  }
+  return NULL;
+}
+
 static sem_t there; /* a sleeper is (nearly) asleep */
 static volatile pid_t last_tid;
 
@@ -580,7 +594,7 @@ static const struct {
   {"holder", holder, NULL, true}, {"stale", stale, NULL, true}, {"undescribed", stale_and_undescribed, NULL, true},
   {"masked", deaf, NULL, true}, {"deaf", deaf, &raw_mask, true}, {"coroutine", in_coroutine, NULL, true},
   {"handler", handling, NULL, true}, {"below-coroutine", below_coroutine, NULL, true},
-  {"below-handler", below_handler, NULL, true}, {"spinner", spinner, NULL, false}, {"parent", parent, NULL, false},
+  {"below-handler", below_handler, NULL, true}, {"spinner", spinner, NULL, false}, {"napper", napper, NULL, false}, {"parent", parent, NULL, false},
   {"forker", forker, NULL, false}, {"worker", worker, NULL, false}, {"region", region, NULL, true},
 };
 

@@ -69,6 +69,27 @@ def test_state_that_clang_folds_away_is_refused(flags: tuple[str, ...], runtime:
     assert program.ask("7") == "19"
 
 
+FLAG = """
+static %sunsigned long level = 3;
+void raise(void) { level = 500; }
+int answer(int n) { if (n) raise(); return (int)level; }
+"""
+
+
+@pytest.mark.parametrize("storage", ["", "__thread "])
+@pytest.mark.parametrize("flags", [("-O1",), ("-O1", "-gdwarf-4"), ("-O1", "-g0")])
+def test_a_variable_that_clang_keeps_in_a_bit(flags: tuple[str, ...], storage: str, runtime: Path, stack: ExitStack) -> None:
+    """The bit came to mean the new constant: what the old code had set changed its value."""
+    program = live(stack, runtime, FLAG % storage, flags, "clang")
+    assert program.ask("1") == "500"
+    try:
+        assert program.patch(a_c=("level = 500", "level = 700"))
+        assert "-fkeep-persistent-storage-variables" in compiler.flags(["clang"], "c", {"PATH": os.environ["PATH"]})
+    except Refused as e:
+        assert {r.code for r in e.refusals} <= {"data-type", "variable-folded", "tls-changed"}
+    assert program.ask("0") == "500"
+
+
 def test_clang_and_a_variable_that_is_really_gone(runtime: Path, stack: ExitStack) -> None:
     program = live(stack, runtime, COUNTER, command="clang")
     assert program.ask("7") == "12"
