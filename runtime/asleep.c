@@ -1,15 +1,16 @@
 /* Threads that sleep in the kernel: where they are, read without waking them.
  *
- * In two looks. The first, while all run, notes for each thread in a system call how often it was given a CPU, and then reads its
- * stack by the first tier of stack.c. The second, with the gates shut, counts again: a thread that was not given a CPU meanwhile
- * still sleeps where it was, outside of old code, and a gate is between it and that code. All others are halted and
- * looked at exactly.
+ * In two looks. The first, while all run, notes for each thread in a system call how often it was given a CPU, and
+ * then reads its stack by the first tier of stack.c. The second, with the gates shut, counts again: a thread that was
+ * not given a CPU meanwhile still sleeps where it was, outside of old code, and a gate is between it and that code.
+ * All others are halted and looked at exactly.
  *
- * The kernel does not say whether a thread is in a signal handler, on a signal stack within its stack perhaps; so one that has
- * a signal's frame on the stack is halted as well, and so is one whose stack is not where the C library put it.
+ * The kernel does not say whether a thread is in a signal handler, on a signal stack within its stack perhaps; so one
+ * that has a signal's frame on the stack is halted as well, and so is one whose stack is not where the C library put
+ * it.
  *
- * Sources: proc(5) on /proc/PID/task/TID/syscall; Documentation/scheduler/sched-stats.rst on schedstat: its third number is
- * raised before a thread runs, by the CPU that it runs on. */
+ * Sources: proc(5) on /proc/PID/task/TID/syscall; Documentation/scheduler/sched-stats.rst on schedstat: its third
+ * number is raised before a thread runs, by the CPU that it runs on. */
 #include "internal.h"
 
 #include <stdlib.h>

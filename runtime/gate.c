@@ -1,7 +1,8 @@
 /* Gates: while they are shut, calls of the functions that change wait at the entry.
  *
- * A quiescent patch must know that no thread is in old code. A thread that sleeps in the kernel, outside of it, need not be
- * woken to be sure of that, if it can't walk in when it wakes up by itself: so the slots lead to gates for that moment.
+ * A quiescent patch must know that no thread is in old code. A thread that sleeps in the kernel, outside of it, need
+ * not be woken to be sure of that, if it can't walk in when it wakes up by itself: so the slots lead to gates for that
+ * moment.
  *
  * A gate belongs to one slot for ever: a thread that was in it when the gates opened may go on much later, and must
  * find the way of its own function. Where there are no gates left, all threads are halted. */

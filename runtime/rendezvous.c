@@ -4,9 +4,10 @@
  * keeps for setuid() and friends: a program cannot use it, cannot block it by sigfillset() and pthread_sigmask(), and
  * a stray one is ignored by glibc. What glibc sends by it still reaches glibc's handler, by way of ours.
  *
- * A thread that is not stopped might run into code that is about to change, so there is one exception only: a thread that
- * is known to sleep behind a gate (asleep.c). Others that are asleep in the kernel are woken. SA_RESTART makes most system
- * calls go on as if nothing had been, and most of the rest are made anew by the handler; docs/consistency.md has the list. */
+ * A thread that is not stopped might run into code that is about to change, so there is one exception only: a thread
+ * that is known to sleep behind a gate (asleep.c). Others that are asleep in the kernel are woken. SA_RESTART makes
+ * most system calls go on as if nothing had been, and most of the rest are made anew by the handler;
+ * docs/consistency.md has the list. */
 #include "internal.h"
 
 #include <errno.h>
@@ -565,8 +566,8 @@ static void withdraw(void) {
   }
 }
 
-/* Halts every thread but the calling one and those that hr_sleeps() knows, also those born meanwhile. False: not all came within `budget_ns`, and none
- * is halted any more. Context: prepared. Allocates nothing, takes no lock. */
+/* Halts every thread but the calling one and those that hr_sleeps() knows, also those born meanwhile. False: not all
+ * came within `budget_ns`, and none is halted any more. Context: prepared. Allocates nothing, takes no lock. */
 bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker) {
   uint64_t until = hr_now_ns() + budget_ns;
   struct calling calling;

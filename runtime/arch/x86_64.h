@@ -100,10 +100,10 @@ static inline uintptr_t hr_signal_frame_mark(void) {
   return (code & 0xffff) | (stack & 0xffff) << 48;
 }
 
-/* Gates (gate.c). Entry i pushes i; the rest saves what may hold arguments (psABI 3.2.3; it touches no vector register),
- * waits while the gates are shut, and goes where the slot leads. That is one instruction, as in a stub: at no point is a
- * thread on its way with an old address in a register. The keeper of the gates, and a child that was forked without our
- * knowledge, go where the slot led before. %r11 is free at every call. */
+/* Gates (gate.c). Entry i pushes i; the rest saves what may hold arguments (psABI 3.2.3; it touches no vector
+ * register), waits while the gates are shut, and goes where the slot leads. That is one instruction, as in a stub: at
+ * no point is a thread on its way with an old address in a register. The keeper of the gates, and a child that was
+ * forked without our knowledge, go where the slot led before. %r11 is free at every call. */
 #define HR_N_GATES 512
 #define HR_GATE_SIZE 16
 #define HR_GATE_PUSH(name) "push %" #name "\n.cfi_adjust_cfa_offset 8\n"
@@ -126,7 +126,8 @@ static inline uintptr_t hr_signal_frame_mark(void) {
   "leaq hr_gates_shut(%rip), %rdi\nmovl $128, %esi\nxorl %r10d, %r10d\nmovl $202, %eax\nsyscall\njmp 1b\n" /* futex */ \
   "2:\nmovq (%rsp), %r11\nmovq (%r11), %r11\nmovq %r11, (%rsp)\njmp 4f\n" /* by the slot */ \
   "3:\naddq $8, (%rsp)\n4:\n" /* by `target` */ \
-  HR_GATE_POP(r11) HR_GATE_POP(r10) HR_GATE_POP(rdi) HR_GATE_POP(rsi) HR_GATE_POP(rdx) HR_GATE_POP(rcx) HR_GATE_POP(rax) \
+  HR_GATE_POP(r11) HR_GATE_POP(r10) HR_GATE_POP(rdi) HR_GATE_POP(rsi) HR_GATE_POP(rdx) HR_GATE_POP(rcx) \
+  HR_GATE_POP(rax) \
   "addq $8, %rsp\n.cfi_adjust_cfa_offset -8\nnotrack jmp *(%r11)\n.cfi_endproc\n.size hr_gate, . - hr_gate\n"
 
 /* Whether the signal came in during a system call: the kernel will begin it anew (it points to the instruction again)

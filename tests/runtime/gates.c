@@ -19,15 +19,15 @@ double sum(long a, long b, long c, long d, long e, long f, long g, double h, dou
 int variadic(int n, ...);
 STUB(sum);
 STUB(variadic);
-double sum_body(long a, long b, long c, long d, long e, long f, long g, double h, double i, double j, double k, double l,
-                double m, double n, double o, double p) BODY(sum);
+double sum_body(long a, long b, long c, long d, long e, long f, long g, double h, double i, double j, double k,
+                double l, double m, double n, double o, double p) BODY(sum);
 int variadic_body(int n, ...) BODY(variadic);
 extern uint64_t sum_slot __asm__("sum.hr_slot"), variadic_slot __asm__("variadic.hr_slot");
 
 __attribute__((noinline)) double sum_body(long a, long b, long c, long d, long e, long f, long g, double h, double i,
                                           double j, double k, double l, double m, double n, double o, double p) {
-  return (double)(a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g) + h + i / 2 + j / 4 + k / 8 + l / 16 + m / 32 + n / 64 +
-         o / 128 + p / 256;
+  return (double)(a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g) + h + i / 2 + j / 4 + k / 8 + l / 16 + m / 32 +
+         n / 64 + o / 128 + p / 256;
 }
 
 static double sum_new(long a, long b, long c, long d, long e, long f, long g, double h, double i, double j, double k,

@@ -32,7 +32,8 @@ def test_gates(folder: Path, compiler: str) -> None:
 
 
 def test_gates_under_asan(folder: Path) -> None:
-    image = build(folder, "gates_asan", [SOURCES / "gates.c"], flags=SANITIZE, runtime_flags=tuple(SANITIZE), link=[*SANITIZE, *WRITABLE])
+    image = build(folder, "gates_asan", [SOURCES / "gates.c"], flags=SANITIZE, runtime_flags=tuple(SANITIZE),
+                  link=[*SANITIZE, *WRITABLE])
     done = subprocess.run([image.path], capture_output=True, text=True, timeout=120,
                           env=environment(ASAN_OPTIONS="detect_leaks=0"))
     assert (done.returncode, done.stdout) == (0, EXPECTED), done.stderr

@@ -594,7 +594,8 @@ static const struct {
   {"holder", holder, NULL, true}, {"stale", stale, NULL, true}, {"undescribed", stale_and_undescribed, NULL, true},
   {"masked", deaf, NULL, true}, {"deaf", deaf, &raw_mask, true}, {"coroutine", in_coroutine, NULL, true},
   {"handler", handling, NULL, true}, {"below-coroutine", below_coroutine, NULL, true},
-  {"below-handler", below_handler, NULL, true}, {"spinner", spinner, NULL, false}, {"napper", napper, NULL, false}, {"parent", parent, NULL, false},
+  {"below-handler", below_handler, NULL, true}, {"spinner", spinner, NULL, false},
+  {"napper", napper, NULL, false}, {"parent", parent, NULL, false},
   {"forker", forker, NULL, false}, {"worker", worker, NULL, false}, {"region", region, NULL, true},
 };
 
