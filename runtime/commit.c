@@ -534,6 +534,7 @@ static bool bring_in_quiescent(struct hr_transaction *t, struct hr_outcome *outc
 
   done = done && retry_until_deadline(&a);
   outcome->stacks_checked = done;
+  hr_sleepers_wake(); /* what was found holds for these codes and these gates only */
   hr_stacks_finish();
   hr_threads_finish();
   hr_memory_free(codes.code, codes.capacity * sizeof *codes.code);
