@@ -7,6 +7,8 @@ linked again in between. Several builds may work in one store at the same time.
       baselines/BUILD-ID/image        a copy of the linked image
       baselines/BUILD-ID/origin.json  program, size of the copy
       baselines/BUILD-ID/facts.json   what was read from it, so that it is parsed once
+      baselines/BUILD-ID/plain.json   what its uninstrumented objects are
+      baselines/BUILD-ID/link.json    how it was linked: building.LinkRecord
       chains/BUILD-ID/NAME.GEN.hotpatch
       payloads/SHA256.so              read-only; agents map copies of these files, debuggers find them here
       locks/BUILD-ID
@@ -370,6 +372,14 @@ class Store:
         """What `note_plain` was told; empty for an image that was recovered from a process."""
         known = _read_json(self._baseline(build_id) / "plain.json") or {}
         return {str(name): str(digest) for name, digest in known.get("objects", {}).items()}
+
+    def note_link(self, build_id: str, record: Mapping[str, Any]) -> None:
+        """Remember how an image was linked (`building.LinkRecord`)."""
+        _write_json(self._baseline(build_id) / "link.json", record)
+
+    def link(self, build_id: str) -> dict[str, Any] | None:
+        """What `note_link` was told; None for an image that was filed without, or not at all."""
+        return _read_json(self._baseline(build_id) / "link.json")
 
     def load(self, build_id: str) -> ImageFacts:
         """The facts about a filed image, from its index where that is current. Raises NotForImage if it is not filed."""

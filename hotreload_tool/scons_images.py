@@ -16,7 +16,7 @@ from SCons.Action import Action
 from SCons.Errors import BuildError, UserError
 from SCons.Scanner import ScannerBase
 
-from . import names, settings
+from . import building, names, settings
 from .request import HotpatchRequest, ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from .scons_env import Env, Node, errors_for_people, instruments, process_environment, relative_path, state_directory, words
 
@@ -196,10 +196,21 @@ def _is_instrumented(node: Node) -> bool:
 
 def plain_objects(node: Node) -> dict[str, str]:
     """What the uninstrumented objects of an image are: object -> digest."""
-    from . import instrument
     image = _images.get(node)
     found = [p.node for p in parts(image) if is_object(p.node, image.env) and not _is_instrumented(p.node)] if image else []
-    return {names.object_name(relative_path(image.env, n)): instrument.plain_digest(n.get_abspath()) for n in found if image}
+    return building.plain_objects({relative_path(image.env, n): n.get_abspath() for n in found if image})
+
+
+def link_record(node: Node) -> building.LinkRecord | None:
+    """How an image is linked, for `hotpatch bundle`."""
+    image = _images.get(node)
+    if image is None:
+        return None
+    env = image.node.get_build_env()
+    top = str(env.Dir("#").get_abspath())
+    link = _link_request(image, env, [])
+    directories = [os.path.join(top, d.removeprefix("-L")) for d in link.libpath]
+    return building.LinkRecord(top, state_directory(env) + "/objects", link.driver, directories, [])
 
 
 def build_request(env: Env, apply: bool, silent: bool, init: str = "merge") -> HotpatchRequest:

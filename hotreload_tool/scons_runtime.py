@@ -5,8 +5,6 @@ of the user's reaches them; they are never instrumented.
 """
 from __future__ import annotations
 
-import functools
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,11 @@ import SCons.Tool
 from SCons.Action import Action
 from SCons.Errors import UserError
 
-from . import compiler
+from . import compiler, runtime_build
+from .runtime_build import sources_directory
 from .scons_env import Env, Node, process_environment, words
 from .settings import Settings
 
-_HERE = Path(__file__).resolve().parent
-_POLL = "poll"         # in an archive of its own: linked only where a program calls it
-_CFLAGS = ("-std=gnu11", "-fPIC", "-O2", "-fvisibility=hidden", "-g")
 _built: dict[tuple[int, str, str], "RuntimeNodes"] = {}     # SCons reads SConscripts in one thread
 
 
@@ -30,13 +26,6 @@ _built: dict[tuple[int, str, str], "RuntimeNodes"] = {}     # SCons reads SConsc
 class RuntimeNodes:
     objects: list[Node]    # go into every image
     archive: Node          # libhotreload_poll.a, at the end of the libraries
-
-
-@functools.cache
-def sources_directory() -> Path:
-    """Where the runtime's sources are: inside an installed package, or beside it in the repository."""
-    packaged = _HERE / "runtime"
-    return packaged if packaged.is_dir() else _HERE.parent / "runtime"
 
 
 def c_compiler(env: Env) -> list[str]:
@@ -55,27 +44,27 @@ def flags_of(command: list[str], language: str, env: Env) -> tuple[str, ...]:
 def nodes(env: Env, settings: Settings) -> RuntimeNodes:
     """The runtime for images of `env`. The same configuration gives the same nodes."""
     compiler = c_compiler(env)
-    configuration = repr((compiler, _CFLAGS, settings.arena, sorted(process_environment(env).items())))
-    key = (id(env.fs), settings.directory, configuration)
+    name = runtime_build.configuration(compiler, settings.arena, process_environment(env))
+    key = (id(env.fs), settings.directory, name)
     if key not in _built:
-        name = hashlib.blake2b(configuration.encode(), digest_size=6).hexdigest()
         _built[key] = _declare(env, compiler, settings.arena, f"{settings.directory}/runtime/{name}")
     return _built[key]
 
 
 def _declare(env: Env, compiler: list[str], arena: int, directory: str) -> RuntimeNodes:
-    where = sources_directory()
-    if not (where / f"{_POLL}.c").is_file():
-        raise UserError(f"hotreload: the runtime's sources are missing from {where}; install scons-hotreload again")
-    clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[str(where)],
+    sources = runtime_build.sources()
+    if not sources:
+        raise UserError(f"hotreload: the runtime's sources are missing from {sources_directory()}; "
+                        "install scons-hotreload again")
+    clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[str(sources_directory())],
                                           HOTRELOAD_COMPILER=compiler)
-    command = [*compiler, *_CFLAGS, f"-DHOTRELOAD_ARENA_SIZE={arena}", "-c", "-o", "$TARGET", "$SOURCE"]
+    command = [*runtime_build.compile_command(compiler, arena), "-o", "$TARGET", "$SOURCE"]
     compile_one = Action([Action(_check_compiler, strfunction=None),
                           Action([command], "Compiling hotreload runtime $TARGET")])
-    objects = {source.stem: _object(clean, source, directory, compile_one) for source in sorted(where.glob("*.c"))}
+    objects = {source.stem: _object(clean, source, directory, compile_one) for source in sources}
     archiver = words(env, "$AR") or ["ar"]
     collect = Action([[*archiver, "rcs", "$TARGET", "$SOURCES"]], "Archiving hotreload runtime $TARGET")
-    archive = clean.Command(f"{directory}/libhotreload_{_POLL}.a", [objects.pop(_POLL)], collect)[0]
+    archive = clean.Command(f"{directory}/{runtime_build.ARCHIVE}", [objects.pop(runtime_build.POLL)], collect)[0]
     return RuntimeNodes(list(objects.values()), archive)
 
 

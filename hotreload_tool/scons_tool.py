@@ -28,14 +28,14 @@ from SCons.Errors import UserError
 from SCons.Tool.cxx import CXXSuffixes
 from SCons.Util import CLVar
 
-from . import scons_images, scons_runtime, settings
+from . import building, runtime_build, scons_images, scons_runtime, settings
 from .request import ImageKind
 from .scons_env import Env, Node, Nodes, active, checked, errors_for_people, instruments, relative_path, state_directory, words
 from .settings import SettingError
 
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
-_STATE = ("baselines", "chains", "locks", "payloads", "programs", "runtime")    # all there is in HOTRELOAD_DIR
+_STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "programs", "runtime")    # all of HOTRELOAD_DIR
 _helped: list[bool] = []
 
 
@@ -107,7 +107,7 @@ def _define_variables(env: Env, arguments: dict[str, str], keywords: dict[str, A
 def tool_signature() -> str:
     """Digest of our own sources: another version of the tool must instrument every object again."""
     digest = hashlib.blake2b(digest_size=16)
-    for directory, pattern in ((Path(__file__).parent, "**/*.py"), (scons_runtime.sources_directory(), "**/*.[chS]")):
+    for directory, pattern in ((Path(__file__).parent, "**/*.py"), (runtime_build.sources_directory(), "**/*.[chS]")):
         for path in sorted(directory.glob(pattern)):
             digest.update(path.relative_to(directory).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -164,8 +164,8 @@ def _preprocessor_flags(target: Nodes, source: Nodes, env: Env, for_signature: b
     """
     if env.get("SCONF_NODE"):
         return []
-    define = ["-DHOTRELOAD=1"] if active(env) else []
-    return [*define, "$(", "-idirafter", str(scons_runtime.sources_directory()), "$)"]
+    *define, option, directory = runtime_build.preprocessor_words(active(env))
+    return [*define, "$(", option, directory, "$)"]
 
 
 def _after_compile(env: Env, source: Nodes) -> Any:
@@ -175,11 +175,8 @@ def _after_compile(env: Env, source: Nodes) -> Any:
 def instrument_object(target: Nodes, source: Nodes, env: Env) -> None:
     """Rewrite the object that the compiler has just written. Runs on a build thread. Raises BuildError."""
     with _whole_or_removed(target[0]):
-        from . import instrument, names
-        chosen = checked(env)
-        options = instrument.Options(pad=chosen.pad, stubs=chosen.stubs, headers=_headers_digest(target[0]))
-        name = names.object_name(relative_path(env, target[0]))
-        instrument.instrument_file(target[0].get_abspath(), object_name=name, options=options)
+        building.instrument_object(target[0].get_abspath(), relative_path(env, target[0]), checked(env),
+                                   _headers_digest(target[0]))
 
 
 @contextlib.contextmanager
@@ -188,13 +185,8 @@ def _whole_or_removed(node: Node) -> Iterator[None]:
 
     A file left behind would be taken for a good one as soon as its sources are again what SCons last built it from.
     """
-    try:
-        with errors_for_people(node):
-            yield
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(node.get_abspath())       # node.remove() would ask what SCons knew before the build
-        raise
+    with building.whole_or_removed(node.get_abspath()), errors_for_people(node):    # not node.remove(), which would ask
+        yield                                                                        # what SCons knew before the build
 
 
 def _headers_digest(node: Node) -> str | None:
@@ -266,7 +258,7 @@ def _library_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) 
     archive = getattr(target[0].attributes, "hotreload_archive", None) if target else None
     if archive is None:
         return []
-    return ["-Wl,--build-id=sha1", str(archive), "-lpthread", "-ldl"]
+    return runtime_build.link_words(str(archive))
 
 
 def _after_link(env: Env, source: Nodes) -> Any:
@@ -279,14 +271,8 @@ def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
     An image without any instrumented object (all its sources are excluded) cannot be patched, so it is not kept.
     """
     with _whole_or_removed(target[0]):
-        from . import baseline, errors
-        store = baseline.Store(Path(state_directory(env)))
-        try:
-            build_id = store.file_image(Path(target[0].get_abspath()), relative_path(env, target[0]))
-            store.note_plain(build_id, scons_images.plain_objects(target[0]))
-        except errors.Refused as e:
-            if {refusal.code for refusal in e.refusals} != {"not-instrumented"}:
-                raise
+        building.file_image(state_directory(env), target[0].get_abspath(), relative_path(env, target[0]),
+                            scons_images.plain_objects(target[0]), scons_images.link_record(target[0]))
 
 
 # ---- one more action behind a builder's own --------------------------------------------------------------------

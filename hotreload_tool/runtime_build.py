@@ -1,0 +1,50 @@
+"""How the runtime becomes objects of an image, whoever drives the build: its sources, its flags, what a link needs.
+
+Imports nothing heavy: read at every start of a build and of a compiler.
+"""
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+POLL = "poll"          # in an archive of its own: linked only where a program calls it
+ARCHIVE = f"libhotreload_{POLL}.a"
+CFLAGS = ("-std=gnu11", "-fPIC", "-O2", "-fvisibility=hidden", "-g")
+BUILD_ID = "-Wl,--build-id=sha1"
+
+
+@functools.cache
+def sources_directory() -> Path:
+    """Where the runtime's sources are: inside an installed package, or beside it in the repository."""
+    packaged = _HERE / "runtime"
+    return packaged if packaged.is_dir() else _HERE.parent / "runtime"
+
+
+def sources() -> list[Path]:
+    """The files to compile, in the order of the link; empty where they are not installed."""
+    where = sources_directory()
+    return sorted(where.glob("*.c")) if (where / f"{POLL}.c").is_file() else []
+
+
+def compile_command(compiler: Sequence[str], arena: int) -> list[str]:
+    """The command that makes an object of one source, up to `-c`."""
+    return [*compiler, *CFLAGS, f"-DHOTRELOAD_ARENA_SIZE={arena}", "-c"]
+
+
+def configuration(compiler: Sequence[str], arena: int, environment: Mapping[str, str]) -> str:
+    """A directory name for what this compiler makes of the runtime: equal for equal configurations."""
+    text = repr((list(compiler), CFLAGS, arena, sorted(environment.items())))
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=6).hexdigest()
+
+
+def preprocessor_words(active: bool) -> list[str]:
+    """Lets programs include <hotreload.h>. Searched last, so that no header of ours hides one of the user's."""
+    return [*(["-DHOTRELOAD=1"] if active else []), "-idirafter", str(sources_directory())]
+
+
+def link_words(archive: str) -> list[str]:
+    """The end of an image's link line, behind the runtime's objects."""
+    return [BUILD_ID, archive, "-lpthread", "-ldl"]
