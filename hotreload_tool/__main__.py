@@ -1,6 +1,6 @@
 """`python -m hotreload_tool`."""
 import sys
 
-from .cli import main
+from .start import main
 
 sys.exit(main())

@@ -26,6 +26,7 @@ from . import (
     noise,
     oldcode,
     payload,
+    plainparts,
     process,
     report,
     vanished,
@@ -204,11 +205,8 @@ def check_vanished(live: LiveState, plan: Plan, image: ImageRequest) -> None:
 
 def check_plain_objects(known: Mapping[str, str], image: ImageRequest, maps: Mapping[str, ObjectMap]) -> None:
     """Raises Refused if an object that was left uninstrumented changed since the image was linked."""
-    changed = [o.name for o in image.objects if o.name in known and o.name not in maps
-               and instrument.plain_digest(o.path) != known[o.name]]
-    if changed:
-        raise Refused([Refusal("excluded", name, "", "it changed, and it is left uninstrumented", "restart the program to get "
-                               "this change; take the source out of HOTRELOAD_EXCLUDE to patch it then") for name in changed])
+    plain = [o for o in image.objects if o.name in known and o.name not in maps]
+    plainparts.check(known, {o.name: instrument.plain_digest(o.path) for o in plain})
 
 
 def _news(live: LiveState, image: ImageRequest, maps: Mapping[str, ObjectMap]) -> dict[str, ObjectMap | None]:

@@ -380,6 +380,23 @@ def readable_name(name: str) -> str:
     return readable([name.partition(LOCAL_SEPARATOR)[0]])[0]
 
 
+def bundled(path: str, manifest: Document | None, build_id: str, plain_known: bool) -> Result:
+    """What `hotpatch bundle` made; `manifest` is None where nothing changed."""
+    document: Document = {"bundle": path if manifest else None, "build_id": build_id, "uninstrumented_known": plain_known,
+                          "generation": None, "changed": [], "added": [], "removed": []}
+    lines = [Line("nothing changed: no bundle written", "bold")]
+    if manifest is not None:
+        entry = manifest["images"][0]
+        document["generation"] = entry["generation"]
+        document.update({kind: [f["name"] for f in entry[kind]] for kind in ("changed", "added", "removed")})
+        lines = [Line(f"{path}: generation {entry['generation']} of build-id {build_id[:_SHORT_ID]}", "bold"),
+                 Line(f"  changed or new: {names([*document['changed'], *document['added']]) or 'data only'}"),
+                 *(Line(f"  {note}") for note in entry["notes"])]
+    problems = [] if plain_known else [Line("note: how the base was linked is not known, so a change in what is not "
+                                            "instrumented was not looked for; set HOTRELOAD_DIR to that of its build")]
+    return Result(document, lines, problems)
+
+
 def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 

@@ -71,7 +71,7 @@ def test_wheel_has_the_runtime_and_the_command(wheel: Path) -> None:
     assert package <= names
     assert not [name for name in names if name.startswith(("tests/", "examples/", "script/", "site_scons/"))]
     [entry] = [name for name in names if name.endswith("entry_points.txt")]
-    assert "hotpatch = hotreload_tool.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+    assert "hotpatch = hotreload_tool.start:main" in zipfile.ZipFile(wheel).read(entry).decode()
 
 
 @pytest.mark.parametrize("script", [BY_TOOLPATH, BY_HAND], ids=["toolpath", "by hand"])
