@@ -310,8 +310,8 @@ def test_verbs_of_later_versions_are_not_offered(capsys: pytest.CaptureFixture[s
     code, out, _ = run(capsys, "--help")
     assert code == DONE
     offered = {word.strip() for line in out.splitlines() for word in line.split()[:1]}
-    assert {"ps", "status", "apply", "revert", "inspect", "diff", "verify"} <= offered
-    assert not {"watch", "cc", "bundle"} & offered
+    assert {"ps", "status", "apply", "revert", "inspect", "diff", "verify", "cc", "bundle"} <= offered
+    assert "watch" not in offered
 
 
 def test_ps_starts_without_what_it_does_not_need(runtime: Path) -> None:
