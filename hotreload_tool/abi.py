@@ -120,3 +120,13 @@ def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, when: Wh
     flags = RequestFlags.DRY_RUN if dry_run else RequestFlags(0)
     return REQUEST.pack(REQUEST_MAGIC, ABI, op, flags, when, min(max(timeout_ms, 0), 0xFFFFFFFF), n_payloads,
                         generation, build_id)
+
+
+def as_dry_run(request: bytes) -> tuple[int, bytes | None]:
+    """(number of payloads, the same request as a dry run) of a struct hr_request; None instead of one that changes nothing."""
+    fields = list(REQUEST.unpack(request))
+    op, flags, n_payloads = fields[2], fields[3], fields[6]
+    if op == Op.STATUS or flags & RequestFlags.DRY_RUN:
+        return n_payloads, None
+    fields[3] = RequestFlags.DRY_RUN
+    return n_payloads, REQUEST.pack(*fields)

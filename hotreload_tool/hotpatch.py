@@ -133,7 +133,7 @@ def _has_taken(pid: int, build_id: str, generation: int) -> bool:
     try:
         return any(i.generation >= generation for i in process.status(pid, _STATUS_SECONDS).images if i.build_id == build_id)
     except process.NoAgent:
-        return False
+        return process.exists(pid)
     except HotreloadError:
         return True
 

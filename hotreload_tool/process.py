@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import stat
 import struct
@@ -24,6 +25,8 @@ _SUN_PATH = 108                    # bytes of sockaddr_un.sun_path, with the fin
 _MAX_ANSWER = 1 << 28              # bound on what an agent may claim to send
 _CRED = struct.Struct("iII")       # struct ucred: pid, uid, gid
 _CONNECT_SECONDS = 2.0             # to find out whether anybody listens on a socket
+_END_SECONDS = 1.0                 # a process that ends closes its sockets a little earlier
+_AGAIN_SECONDS = 2.0               # to ask what became of a request whose answer did not come
 
 Json = dict[str, Any]
 _T = TypeVar("_T")
@@ -52,11 +55,25 @@ class NoAgent(HotreloadError):
 
 
 class NoAnswer(AgentError):
-    """The agent did not answer in time. The request is withdrawn: an agent does not commit for a client that left."""
+    """The agent did not answer in time. The request is withdrawn: an agent does not commit for a client that left.
+
+    It may have committed before. Where it could not be asked what became of the request, `unknown` is True."""
+    unknown = False
 
     def __init__(self, pid: int, seconds: float) -> None:
+        self.seconds = seconds
         super().__init__(abi.Code["DEADLINE"], f"process {pid} did not answer within {seconds:g} s; nothing was changed",
                          "it is stopped or busy, or it has not called hotreload_poll(); try again with a longer --timeout")
+
+
+class LostAnswer(AgentError):
+    """The connection ended without an answer, though the process lives. `unknown` as for NoAnswer."""
+    unknown = False
+
+    def __init__(self, pid: int, why: str) -> None:
+        self.seconds = _AGAIN_SECONDS
+        super().__init__(abi.Code["INTERNAL"], f"process {pid} closed the connection without an answer; nothing was changed",
+                         f"it may be short of memory or descriptors ({why})")
 
 
 @dataclass(frozen=True)
@@ -191,7 +208,8 @@ def _distrust(directory: Path, uid: int) -> str:
     return "" if mode == 0o700 else f"has mode {mode:04o}, it must be 0700"
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is such a process, whoever it belongs to."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -201,9 +219,25 @@ def _exists(pid: int) -> bool:
     return True
 
 
+def _ends(pid: int, seconds: float) -> bool:
+    """Whether the process has ended, or does within `seconds`; its parent need not know yet."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except OSError:                # a kernel without pidfd_open(2), or no descriptor is left
+        return not exists(pid)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
+    finally:
+        os.close(handle)
+
+
 def _removed_if_stale(path: Path) -> bool:
     """A pid that can't be seen may live in another pid namespace: only a socket nobody listens on is stale."""
-    if _exists(int(path.stem)):
+    if exists(int(path.stem)):
         return False
     try:
         _connect(path, _CONNECT_SECONDS).close()
@@ -317,7 +351,7 @@ def _owner(pid: int) -> int:
 @contextlib.contextmanager
 def _agent(pid: int, seconds: float) -> Iterator[socket.socket]:
     """A connection to the agent of `pid`, which is shown to be that process. Raises NoAgent, NoAnswer."""
-    if pid <= 0 or not _exists(pid):
+    if pid <= 0 or not exists(pid):
         raise NoAgent(f"there is no process {pid}")
     owner = _owner(pid)
     looked = []
@@ -352,6 +386,44 @@ def _check_peer(link: socket.socket, pid: int, owner: int) -> None:
 
 def _exchange(link: socket.socket, pid: int, request: bytes, files: list[int], deadline: float,
               seconds: float) -> tuple[abi.CodeBase, Json]:
+    """Send the request, return the code (OK or ALREADY) and the document. Raises AgentError, NoAgent.
+
+    If the answer does not come, the agent is asked what became of the request; the document then has "answer_lost"."""
+    try:
+        return _converse(link, pid, request, files, deadline, seconds)
+    except (NoAnswer, LostAnswer) as lost:
+        link.close()                                   # an agent that has not begun with it leaves it
+        n_payloads, again = abi.as_dry_run(request)
+        if again is not None and exists(pid):
+            return _ask_again(pid, again, files[:n_payloads], lost)
+        if isinstance(lost, NoAnswer):
+            raise
+        raise NoAgent(f"process {pid} ended, or its agent did, before it answered", lost.detail) from lost
+
+
+def _ask_again(pid: int, request: bytes, files: list[int], lost: NoAnswer | LostAnswer) -> tuple[abi.CodeBase, Json]:
+    """What became of a request without an answer: the same as a dry run says "already there" if it was done, "done" if it
+    could be done now. An agent serves one request after the other, so the first is through when it answers. Raises `lost`,
+    NoAgent."""
+    seconds = min(_AGAIN_SECONDS, lost.seconds)
+    try:
+        with _agent(pid, seconds) as link:
+            code, doc = _converse(link, pid, request, files, time.monotonic() + seconds, seconds)
+    except (AgentError, NoAgent) as e:
+        if _ends(pid, 0 if isinstance(e, NoAnswer) else _END_SECONDS):
+            raise NoAgent(f"process {pid} ended before it answered") from lost
+        lost.unknown = True
+        lost.message = lost.message.replace("nothing was changed", "it is not known whether it did what it was asked")
+        lost.detail = f"`hotpatch status {pid}` says what is live as soon as it answers again"
+        lost.args = (f"{lost.message}: {lost.detail}",)
+        raise lost from None
+    if code is abi.Code["ALREADY"]:
+        return code, {**doc, "dry_run": False, "answer_lost": True}
+    raise lost
+
+
+def _converse(link: socket.socket, pid: int, request: bytes, files: list[int], deadline: float,
+              seconds: float) -> tuple[abi.CodeBase, Json]:
     """Send the request, return the code (OK or ALREADY) and the document. Raises AgentError."""
     try:
         with contextlib.suppress(BrokenPipeError):     # it may have answered and closed: read what it said
@@ -361,7 +433,7 @@ def _exchange(link: socket.socket, pid: int, request: bytes, files: list[int], d
     except TimeoutError:
         raise NoAnswer(pid, seconds) from None
     except (ConnectionError, EOFError) as e:
-        raise NoAgent(f"process {pid} ended, or its agent did, before it answered", str(e)) from e
+        raise LostAnswer(pid, str(e)) from e
     try:
         doc = json.loads(body)
     except ValueError as e:

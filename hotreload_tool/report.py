@@ -79,6 +79,8 @@ def failure_document(error: Exception) -> Document:
         document["detail"] = str(detail)
     if isinstance(error, Refused):
         document["refusals"] = [vars(r) for r in error.refusals]
+    if getattr(error, "unknown", False):
+        document["unknown"] = True
     blocked = getattr(error, "document", {}).get("blocked")
     if blocked:
         document["blocked"] = blocked
@@ -155,7 +157,7 @@ def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds:
         "threads_interrupted": answer.get("threads_interrupted"), "threads_asleep": answer.get("threads_asleep"),
         "gates_us": answer.get("gates_us"), "attempts": answer.get("attempts"),
         "pause_us": answer.get("pause_us"), "commit_us": answer.get("commit_us"), "seconds": round(seconds, 6),
-        "protections_restored": answer.get("protections_restored", True),
+        "protections_restored": answer.get("protections_restored", True), "answer_lost": bool(answer.get("answer_lost", False)),
     }
 
 
@@ -182,7 +184,8 @@ def applied(program: str, outcomes: Sequence[Document], failures: Sequence[tuple
     code = 0 if all(is_whole(o) for o in outcomes) else 1
     for pid, error in failures:
         failed = failure(error)
-        problems.append(Line(f"{program} (pid {pid}): nothing changed in this process", "bold red"))
+        said = "not known whether this process changed" if getattr(error, "unknown", False) else "nothing changed in this process"
+        problems.append(Line(f"{program} (pid {pid}): {said}", "bold red"))
         problems += failed.problems
         code = code or failed.exit_code
     if failures and not outcomes:
@@ -199,6 +202,10 @@ def outcome_lines(program: str, outcome: Document) -> list[Line]:
         return [Line(f"{head}: would take generation {outcome['generation']}; nothing was changed", "bold"),
                 *_what_changes(outcome, "would change")]
     n, live = outcome["functions_changed"], outcome["functions_live"]
+    if outcome["answer_lost"]:
+        said = (f"is at generation {outcome['generation']}, {live} of {n} functions live; its answer was lost, and it was asked "
+                "again")
+        return [Line(f"{head}: {said}", "bold"), *_what_changes(outcome, "changed"), *_notes(outcome)]
     if outcome["already"]:
         said = f"generation {outcome['generation']} was there already, {live} of {n} functions live"
     else:
@@ -281,6 +288,9 @@ def reverted(path: str, before: int, answer: Document, seconds: float) -> Result
                "protections_restored": answer.get("protections_restored", True),
                "path": path, "from_generation": before, "seconds": round(seconds, 6)}
     head, n = f"{path} (pid {answer['pid']})", image["functions_changed"]
+    if image["already"] and answer.get("answer_lost"):
+        return Result(outcome, [Line(f"{head}: back from generation {before} to {image['generation']}; its answer was lost, and "
+                                     "it was asked again", "bold")])
     if image["already"]:
         return Result(outcome, [Line(f"{head}: is at generation {image['generation']} already", "bold")])
     if answer["dry_run"]:

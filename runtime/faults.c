@@ -1,8 +1,9 @@
 /* Fault injection, in -DHR_FAULTS builds only: elsewhere this file is empty, and hr_fault() is the constant false.
  *
  * HR_FAULT_FILE in the environment names a file. While it holds STEP:KIND:SKIP, the step of that name (hr_steps.def)
- * does what KIND says, from the hit after SKIP others on: "fail", "kill" the process, or "stop": a byte is written to
- * FILE.reached, and the step goes on when one can be read from FILE.go. Several may stand there, parted by spaces. */
+ * does what KIND says, from the hit after SKIP others on: "fail", "once" (fail at that hit only), "kill" the process,
+ * or "stop": a byte is written to FILE.reached, and the step goes on when one can be read from FILE.go. Several may
+ * stand there, parted by spaces. */
 #include "internal.h"
 
 #ifdef HR_FAULTS
@@ -72,7 +73,7 @@ bool hr_fault(enum hr_step step) {
     if (!strcmp(kind, "stop"))
       meet(path);
     errno = ENOMEM;
-    return !strcmp(kind, "fail");
+    return !strcmp(kind, "fail") || (!strcmp(kind, "once") && hits[step] == skip + 1);
   }
   return false;
 }

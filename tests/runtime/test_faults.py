@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,6 +242,54 @@ def test_connections_wait_until_they_can_be_taken(program: Program, payloads: li
         process.apply(program.pid, payloads, timeout=SHORT)
     expect_before(program)
     fault.set()
+    expect_next_apply(program, payloads)
+
+
+@pytest.mark.parametrize("step, after", [("RECEIVE", False), ("ANSWER", False), ("SEND", True)])
+def test_a_lost_answer_is_asked_for_again(program: Program, payloads: list[Path], fault: Fault, step: str, after: bool) -> None:
+    fault.set(step)
+    with pytest.raises(process.LostAnswer, match="not known whether") as caught:
+        process.apply(program.pid, payloads, when="quiescent")
+    assert caught.value.unknown
+    fault.set()
+    assert is_after(program) is after
+    (expect_after if after else expect_before)(program)
+    expect_next_apply(program, payloads)
+
+
+def test_what_a_lost_answer_said_is_told_all_the_same(program: Program, image: Image, payloads: list[Path], fault: Fault) -> None:
+    fault.set("ANSWER", "once")
+    with pytest.raises(process.LostAnswer, match="nothing was changed") as caught:
+        process.apply(program.pid, payloads, when="quiescent")
+    assert not caught.value.unknown
+    expect_before(program)
+    fault.set("SEND", "once")
+    result = process.apply(program.pid, payloads, when="quiescent")
+    assert (result.dry_run, [i.functions_live for i in result.images], result.document["answer_lost"]) == (False, [1, 1], True)
+    expect_after(program)
+    fault.set("SEND", "once", 1)          # none before this one: the count begins with the file's new content
+    process.status(program.pid)
+    assert process.revert(program.pid, image.build_id.hex(), 0).images[0].generation == 0
+    program.ask("data", r"^data 5 5 hello 7\n", reject="howdy")
+
+
+def test_a_client_that_gave_up_does_not_say_that_nothing_changed(program: Program, payloads: list[Path], fault: Fault) -> None:
+    """The agent is held up when all is live, and cannot be asked."""
+    caught: list[Exception] = []
+
+    def apply() -> None:
+        try:
+            process.apply(program.pid, payloads, when="quiescent", timeout=SHORT)
+        except process.AgentError as e:
+            caught.append(e)
+
+    client = threading.Thread(target=apply)
+    with fault.stopped("REPORT", client.start):
+        client.join(REPLY_SECONDS)
+    assert isinstance(caught[0], process.NoAnswer) and caught[0].unknown
+    assert "nothing" not in str(caught[0])
+    assert is_after(program)
+    expect_after(program)
     expect_next_apply(program, payloads)
 
 

@@ -190,6 +190,78 @@ def test_another_process_behind_the_socket_is_told_nothing(impostor: subprocess.
     assert impostor.stdout and impostor.stdout.readline() == "0\n"
 
 
+# ---- answers that are lost ---------------------------------------------------------------------------------------
+
+
+class Forgetful(Agent):
+    """Serves several connections, one after the other: an answer of None is not given."""
+
+    def __init__(self, directory: Path, answers: list[bytes | None]) -> None:
+        self.requests: list[tuple[Any, ...]] = []
+        self._answers = answers
+        super().__init__(directory, lambda request, files: b"")
+
+    def _serve(self) -> None:
+        with self._listener:
+            for answer in self._answers:
+                with self._listener.accept()[0] as link:
+                    request, files, _, _ = socket.recv_fds(link, abi.REQUEST.size, abi.MAX_PAYLOADS)
+                    for file in files:
+                        os.close(file)
+                    self.requests.append(abi.REQUEST.unpack(request))
+                    if answer is not None:
+                        link.sendall(answer)
+
+
+def ask(tmp_path: Path, what: str) -> process.ApplyResult:
+    (tmp_path / "payload").write_text("")
+    if what == "apply":
+        return process.apply(os.getpid(), [tmp_path / "payload"], when="quiescent", timeout=5)
+    return process.revert(os.getpid(), "aa", 1, timeout=5)
+
+
+@pytest.mark.parametrize("what", ["apply", "revert"])
+def test_a_lost_answer_is_asked_for_again(directory: Path, tmp_path: Path, what: str) -> None:
+    agent = Forgetful(directory, [None, reply("ALREADY", {**APPLIED, "dry_run": True})])
+    result = ask(tmp_path, what)
+    assert (result.dry_run, result.images[0].functions_live, result.document["answer_lost"]) == (False, 1, True)
+    first, second = agent.requests
+    assert (first[3], second[3]) == (0, abi.RequestFlags.DRY_RUN)
+    assert first[:3] + first[4:] == second[:3] + second[4:]
+
+
+@pytest.mark.parametrize("what", ["apply", "revert"])
+def test_nothing_changed_is_said_only_where_it_is_known(directory: Path, tmp_path: Path, what: str) -> None:
+    Forgetful(directory, [None, reply("OK", {**APPLIED, "dry_run": True})])
+    with pytest.raises(process.LostAnswer, match="nothing was changed") as caught:
+        ask(tmp_path, what)
+    assert not caught.value.unknown and caught.value.exit_code == 1
+    (directory / f"{os.getpid()}.sock").unlink()
+    Forgetful(directory, [None, None])
+    with pytest.raises(process.LostAnswer, match="it is not known whether it did what it was asked") as caught:
+        ask(tmp_path, what)
+    assert caught.value.unknown
+    assert f"hotpatch status {os.getpid()}" in caught.value.detail
+    (directory / f"{os.getpid()}.sock").unlink()
+    Forgetful(directory, [None, reply("OUT_OF_ORDER", {"message": "no", "detail": ""})])
+    with pytest.raises(process.LostAnswer) as caught:
+        ask(tmp_path, what)
+    assert caught.value.unknown
+
+
+def test_an_agent_that_is_silent_both_times(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "payload").write_text("")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / f"{os.getpid()}.sock"))
+        listener.listen()
+        with pytest.raises(process.NoAnswer, match="did not answer within 0.01 s; it is not known") as caught:
+            process.apply(os.getpid(), [tmp_path / "payload"], timeout=0.01)
+        assert caught.value.unknown and caught.value.exit_code == 4
+        with pytest.raises(process.NoAnswer, match="nothing was changed") as dry:
+            process.apply(os.getpid(), [tmp_path / "payload"], dry_run=True, timeout=0.01)
+        assert not dry.value.unknown
+
+
 # ---- finding ----------------------------------------------------------------------------------------------------
 
 

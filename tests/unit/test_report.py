@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hotreload_tool import report
+from hotreload_tool import process, report
 from hotreload_tool.errors import Damaged, HotreloadError, Refusal, Refused
 
 BUILD_ID = "ab" * 20
@@ -102,6 +102,22 @@ def test_pages_that_stayed_writable_are_said() -> None:
     shown = report.applied("build/game", [outcome(said=answer(protections_restored=False))])
     assert "could not be made read-only again" in text(shown.lines)
     assert shown.exit_code == 0 and not shown.document["protections_restored"]
+
+
+def test_a_lost_answer_is_said() -> None:
+    result = report.applied("build/game", [outcome(said=answer(answer_lost=True))])
+    assert "is at generation 2, 2 of 2 functions live; its answer was lost" in text(result.lines)
+    assert result.exit_code == 0 and result.document["answer_lost"]
+
+
+def test_nothing_changed_is_not_said_of_a_process_that_may_have_changed() -> None:
+    error = process.NoAnswer(PID, 10)
+    assert "nothing changed in this process" in text(report.applied("build/game", [], [(PID, error)]).problems)
+    error.unknown = True
+    result = report.applied("build/game", [], [(PID, error)])
+    assert "not known whether this process changed" in text(result.problems)
+    assert "nothing changed in this process" not in text(result.problems)
+    assert result.document["failures"][0]["unknown"] is True and result.exit_code == 4
 
 
 def test_an_empty_patch_changed_nothing() -> None:
