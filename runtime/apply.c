@@ -15,8 +15,8 @@
 struct match {
   struct hr_transaction *t;
   const struct hr_elf *elf; /* null: a revert */
-  const uint8_t *build_id;
-  uint32_t build_id_size;
+  const uint8_t *build_id; /* zero-padded */
+  uint32_t build_id_size;  /* of a revert: without zeros at its end, which may be its own */
   unsigned found;
   bool other_abi, too_many;
 };
@@ -26,8 +26,8 @@ static bool take_match(const struct hr_loaded *loaded, void *context) {
   struct hr_transaction *t = match->t;
   struct hr_candidate *c = &t->candidates[t->n_candidates];
 
-  if (loaded->build_id_size != match->build_id_size ||
-      memcmp(loaded->build_id, match->build_id, loaded->build_id_size))
+  if ((match->elf && loaded->build_id_size != match->build_id_size) ||
+      memcmp(loaded->build_id, match->build_id, HR_BUILD_ID_MAX))
     return true;
   if (loaded->image->abi != HR_ABI) {
     match->other_abi = true;

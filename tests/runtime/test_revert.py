@@ -80,6 +80,16 @@ def test_what_cannot_be_reverted(target: Image, library: Image, new_value: Paylo
         program.ask("value", r"^value 1100\n")
 
 
+def test_a_build_id_that_ends_in_zeros(folder: Path) -> None:
+    image = build(folder, "zeros", [SOURCES / "target.c"], link=["-Wl,--build-id=0x00112233445566778899aabbccddeeff00000000"])
+    payload = make_payload(folder, Recipe(image, "int value_new(void) { return 5; }", {"value": "value_new"}))
+    with start(image) as program:
+        process.apply(program.pid, [payload.path])
+        program.ask("value", r"^value 5\n")
+        revert(program, image, 0)
+        program.ask("value", r"^value 101\n", reject="5")
+
+
 def test_dry_run(target: Image, new_value: Payload) -> None:
     with start(target) as program:
         process.apply(program.pid, [new_value.path])
