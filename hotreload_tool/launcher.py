@@ -99,7 +99,10 @@ def _divided(command: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
 
 def _is_ours(asked: Invocation, chosen: Settings) -> bool:
     """Whether the command makes anything that could be patched later."""
-    off = not chosen.enabled or not settings.truth(os.environ.get("HOTRELOAD", "1"))
+    try:
+        off = not chosen.enabled or not settings.truth(os.environ.get("HOTRELOAD", "1"))
+    except ValueError as e:
+        raise LauncherError(f"HOTRELOAD: {e}") from None
     makes = asked.sources or (asked.inputs and not asked.compile_only)
     nothing = asked.elsewhere or asked.output == "/dev/null" or not makes or asked.partial
     return not (off or nothing or is_probe(asked, os.getcwd()) or _missing(asked))
