@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import sources  # tests/real: how Debian's source packages are fetched without root and without touching its settings
+import aptsource  # tests/real: how Debian's source packages are fetched without root and without touching its settings
 
 _CSMITH_SECONDS = 30.0
 _CSMITH = ("--max-funcs", "6", "--max-block-depth", "3", "--max-expr-complexity", "6", "--max-block-size", "4",
@@ -90,33 +90,25 @@ def torture_programs() -> Iterator[SmallProgram]:
 
 def _cached(package: str, directory: str, wanted: str) -> Path:
     """A directory with those files of a source package whose path matches `wanted`, by file name alone."""
-    kept = sources._cache() / directory
+    kept = aptsource.cache() / directory
     if not kept.is_dir():
         if os.environ.get("HOTRELOAD_OFFLINE") == "1":
             raise Unavailable(f"the source of {package} is not in {kept}, and HOTRELOAD_OFFLINE=1 forbids to fetch it")
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=kept.parent) as scratch:
             unpacked = _unpack(_archive(package, Path(scratch)), Path(scratch) / "unpacked", re.compile(wanted))
-            sources._publish(unpacked, kept)
+            aptsource.publish(unpacked, kept)
     return kept
 
 
 def _archive(package: str, scratch: Path) -> Path:
-    parts, lists, cache = scratch / "parts", scratch / "lists", scratch / "cache"
-    for directory in (parts, lists / "partial", cache / "archives" / "partial"):
-        directory.mkdir(parents=True)
     try:
-        sources._source_lists(parts)
-        apt = ["apt-get", "-q", "-o", "Dir::Etc::SourceList=", "-o", f"Dir::Etc::SourceParts={parts}",
-               "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User="]
-        sources._run([*apt, "update"], scratch)
-        fetched = sources._run([*apt, "source", "--download-only", package], scratch)
-    except (sources.Unavailable, OSError) as e:
+        aptsource.download(package, scratch / "files")
+    except (aptsource.Unavailable, OSError) as e:
         raise Unavailable(f"the source of {package} could not be fetched: {e}") from e
-    found = sorted(scratch.glob(f"{package}_*.orig.tar.*"))
-    found = [f for f in found if f.suffix != ".asc"]
-    if fetched.returncode or not found:
-        raise Unavailable(f"the source of {package} could not be fetched: {sources._tail(fetched)}")
+    found = [f for f in sorted((scratch / "files").glob(f"{package}_*.orig.tar.*")) if f.suffix != ".asc"]
+    if not found:
+        raise Unavailable(f"the source package {package} has no upstream archive")
     return found[0]
 
 

@@ -11,18 +11,20 @@ directory with Lua's `*.c` and `*.h` to use instead. With `HOTRELOAD_OFFLINE=1` 
 """
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-FETCH_SECONDS = 600.0
+import aptsource
+from aptsource import Offline, Unavailable, cache, publish, run, tail
+
+__all__ = ["LuaSource", "Offline", "Unavailable", "lua_source"]
+
 SUPPORTED = range(4, 9)      # releases 5.4.N whose text the edits of `lua/edits` fit
 _APT_PACKAGE = "lua5.4"
 _PIP_PROJECT = "lupa"
@@ -30,14 +32,6 @@ _PIP_REQUIREMENT = ("lupa==2.8 --hash=sha256:"
                     "d8022641b9ec8ecf2c5ecbe9f47e5a70e0b87c4b5ae921b92cb02a638e0acd08")
 _NEEDED = {"lua.c", "lua.h", "luaconf.h", "lvm.c", "lstrlib.c", "lgc.c"}
 _NOT_WANTED = {"luac.c", "ltests.c", "ltests.h", "onelua.c"}    # other programs, and the authors' own checks
-
-
-class Unavailable(Exception):
-    """The sources could not be had. The message says what was tried and what happened."""
-
-
-class Offline(Unavailable):
-    """They are not cached, and fetching is switched off."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +45,12 @@ def lua_source() -> LuaSource:
     given = os.environ.get("HOTRELOAD_LUA_SOURCE")
     if given:
         return _checked(Path(given))
-    kept = _cache() / "lua-5.4"
+    kept = cache() / "lua-5.4"
     if not kept.is_dir():
         if os.environ.get("HOTRELOAD_OFFLINE") == "1":
             raise Offline(f"Lua's source is not in {kept}, and HOTRELOAD_OFFLINE=1 forbids to fetch it")
         _fetch(kept)
     return _checked(kept)
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "hotreload-tests"
 
 
 def _checked(path: Path) -> LuaSource:
@@ -94,7 +83,7 @@ def _fetch(kept: Path) -> None:
             try:
                 unpacked = _unpack(way(Path(scratch)), Path(scratch) / "unpacked")
                 _checked(unpacked)
-                _publish(unpacked, kept)
+                publish(unpacked, kept)
                 return
             except Unavailable as e:
                 failures.append(f"{way.__doc__}: {e}")
@@ -102,70 +91,25 @@ def _fetch(kept: Path) -> None:
                       + "\n".join(failures))
 
 
-def _publish(unpacked: Path, kept: Path) -> None:
-    try:
-        unpacked.rename(kept)
-    except OSError:
-        if not kept.is_dir():     # else another run was first, and its sources are as good
-            raise
-
-
 def _from_apt(scratch: Path) -> Path:
     """apt-get source"""
-    parts, lists, cache = scratch / "parts", scratch / "lists", scratch / "cache"
-    for directory in (parts, lists / "partial", cache / "archives" / "partial"):
-        directory.mkdir(parents=True)
-    _source_lists(parts)
-    apt = ["apt-get", "-q", "-o", "Dir::Etc::SourceList=", "-o", f"Dir::Etc::SourceParts={parts}",
-           "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User="]
-    updated = _run([*apt, "update"], scratch)     # single lists may fail: what counts is whether the package is found
-    fetched = _run([*apt, "source", "--download-only", _APT_PACKAGE], scratch)
-    archives = sorted(scratch.glob("lua5.4_*.orig.tar.*"))
-    if fetched.returncode or not archives:
-        raise Unavailable(f"{_tail(updated)}\n{_tail(fetched)}")
+    aptsource.download(_APT_PACKAGE, scratch / "files")
+    archives = sorted((scratch / "files").glob("lua5.4_*.orig.tar.*"))
+    if not archives:
+        raise Unavailable(f"the source package {_APT_PACKAGE} has no upstream archive")
     return archives[0]
-
-
-def _source_lists(parts: Path) -> None:
-    """The machine's package sources in both formats of sources.list(5), asking for source packages."""
-    for name in ["/etc/apt/sources.list", *glob.glob("/etc/apt/sources.list.d/*")]:
-        path = Path(name)
-        if not path.is_file() or path.suffix not in (".list", ".sources"):
-            continue
-        text = path.read_text()
-        if path.suffix == ".list":
-            text = "\n".join(re.findall(r"^deb\b.*", text, re.MULTILINE))
-            text = re.sub(r"^deb\b", "deb-src", text, flags=re.MULTILINE) + "\n"
-        else:
-            text = re.sub(r"^Types:.*$", "Types: deb-src", text, flags=re.MULTILINE)
-        (parts / path.name).write_text(text)
 
 
 def _from_pip(scratch: Path) -> Path:
     """pip download"""
     requirements = scratch / "requirements.txt"
     requirements.write_text(_PIP_REQUIREMENT + "\n")
-    done = _run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", _PIP_PROJECT,
+    done = run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", _PIP_PROJECT,
                  "--dest", str(scratch), "-r", str(requirements)], scratch)
     archives = sorted(scratch.glob(f"{_PIP_PROJECT}-*.tar.gz"))
     if done.returncode or not archives:
-        raise Unavailable(_tail(done))
+        raise Unavailable(tail(done))
     return archives[0]
-
-
-def _run(argv: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(argv, cwd=cwd, timeout=FETCH_SECONDS, stdin=subprocess.DEVNULL, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    except FileNotFoundError as e:
-        raise Unavailable(f"{argv[0]} is not installed") from e
-    except subprocess.TimeoutExpired as e:
-        raise Unavailable(f"{' '.join(argv)}: not done after {FETCH_SECONDS} s") from e
-
-
-def _tail(done: subprocess.CompletedProcess[str]) -> str:
-    lines = done.stdout.strip().splitlines()[-8:]
-    return f"{' '.join(done.args[:2])} … exited with {done.returncode}:\n  " + "\n  ".join(lines)
 
 
 def _unpack(archive: Path, target: Path) -> Path:
