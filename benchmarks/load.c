@@ -118,8 +118,9 @@ static void report(const struct connection *connections, int n, double seconds) 
       sum.counts[k] += connections[i].counts[k];
   }
   printf("%llu %llu %.3f %.1f %.1f %.1f %.1f\n", (unsigned long long)sum.requests,
-         (unsigned long long)sum.failures, seconds, percentile(sum.counts, sum.requests, 0.5), percentile(sum.counts, sum.requests, 0.99),
-         percentile(sum.counts, sum.requests, 0.999), (double)sum.longest / 1000);
+         (unsigned long long)sum.failures, seconds, percentile(sum.counts, sum.requests, 0.5),
+         percentile(sum.counts, sum.requests, 0.99), percentile(sum.counts, sum.requests, 0.999),
+         (double)sum.longest / 1000);
 }
 
 int main(int argc, char **argv) {
