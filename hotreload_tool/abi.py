@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ABI = 2                          # HR_ABI
+ABI = 3                          # HR_ABI
 ID_SIZE = 32                     # bytes of a payload's id
 BUILD_ID_MAX = 32                # bytes
 MAX_PAYLOADS = 16                # of one request
+MAX_GUARD_MS = 3600000
 
 PAYLOAD_MAGIC = 0x31444C5059415052
 REQUEST_MAGIC = 0x31515248
@@ -33,7 +34,8 @@ PAYLOAD_SIZE = PAYLOAD_HEAD.size + 16 * len(_TABLES)
 REDIRECT = struct.Struct("<QQQQQ")           # slot, old_target, new_target, old_size, new_size
 PART = struct.Struct("<QQQ")                 # start, size, redirect
 UPDATE = struct.Struct("<QQQQQ")             # address, old_content, new_content, size, flags
-REQUEST = struct.Struct("<IHHIIIIQ32s")      # magic, abi, op, flags, when, timeout_ms, n_payloads, generation, build_id
+# magic, abi, op, flags, when, timeout_ms, n_payloads, generation, build_id, guard_ms
+REQUEST = struct.Struct("<IHHIIIIQ32sQ")
 REPLY = struct.Struct("<IHHI")               # magic, abi, code, length of the JSON that follows
 
 
@@ -115,11 +117,12 @@ def pack_payload(generation: int, identity: bytes, parent: bytes, build_id: byte
 
 
 def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, when: When = When.NOW, timeout_ms: int = 0,
-                 generation: int = 0, build_id: bytes = b"") -> bytes:
-    """struct hr_request. `timeout_ms` is cut to what 32 bits hold; `generation` and `build_id` are for a revert."""
+                 generation: int = 0, build_id: bytes = b"", guard_ms: int = 0) -> bytes:
+    """struct hr_request. `timeout_ms` is cut to what 32 bits hold; `generation` and `build_id` are for a revert, `guard_ms`
+    for an apply."""
     flags = RequestFlags.DRY_RUN if dry_run else RequestFlags(0)
     return REQUEST.pack(REQUEST_MAGIC, ABI, op, flags, when, min(max(timeout_ms, 0), 0xFFFFFFFF), n_payloads,
-                        generation, build_id)
+                        generation, build_id, guard_ms)
 
 
 def as_dry_run(request: bytes) -> tuple[int, bytes | None]:
@@ -128,5 +131,5 @@ def as_dry_run(request: bytes) -> tuple[int, bytes | None]:
     op, flags, n_payloads = fields[2], fields[3], fields[6]
     if op == Op.STATUS or flags & RequestFlags.DRY_RUN:
         return n_payloads, None
-    fields[3] = RequestFlags.DRY_RUN
+    fields[3], fields[9] = RequestFlags.DRY_RUN, 0
     return n_payloads, REQUEST.pack(*fields)

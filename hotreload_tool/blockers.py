@@ -51,8 +51,16 @@ def _name(pid: int, blocked: process.Json) -> str | None:
     try:
         image = next(i for i in process.status(pid, _STATUS_SECONDS).images if i.build_id == blocked["build_id"])
         path = _file_at(pid, image.load_bias + address)
-        symbols = elf.read(path).symbols if path else []
     except (HotreloadError, OSError, ValueError, StopIteration):
+        return None
+    return function_at(path, address)
+
+
+def function_at(path: Path | None, address: int) -> str | None:
+    """The function of an image or payload at an image-relative address; None if the file is gone or has no symbols."""
+    try:
+        symbols = elf.read(path).symbols if path else []
+    except (HotreloadError, OSError, ValueError):
         return None
     found = [s for s in symbols if s.defined and s.type == elf.STT_FUNC and s.value <= address < s.value + max(s.size, 1)]
     exact = sorted(found, key=lambda s: (not s.name.endswith((_NEW_SUFFIX, BODY_SUFFIX)), s.size))

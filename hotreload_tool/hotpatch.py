@@ -20,6 +20,7 @@ from . import (
     bundle,
     contents,
     elf,
+    guard,
     initialisers,
     instrument,
     libraries,
@@ -52,6 +53,10 @@ class Running:
     def build_ids(self) -> set[str]:
         return {image.build_id for status in self.statuses for image in status.images}
 
+    def occupied(self, build_id: str) -> int:
+        """The highest image-relative address that one of the processes uses in the arena of an image; 0: none runs it."""
+        return max((i.arena_used_end for s in self.statuses for i in s.images if i.build_id == build_id), default=0)
+
     def with_image(self, build_id: str) -> list[process.ProcessStatus]:
         return [s for s in self.statuses if any(i.build_id == build_id for i in s.images)]
 
@@ -70,8 +75,11 @@ def run(request: HotpatchRequest) -> int:
     running = ask_processes() if request.apply else Running()
     attempts: dict[str, Attempt] = {}        # build-id -> what became of it
     results = [r for image in request.images for r in attempt_image(store, image, running, attempts)]
+    begun = time.time()
     for status in running.statuses:
         results += patch_process(store, status, attempts, request)
+    if request.guard:
+        results += watch(store, running, attempts, begun)
     results += settle(store, running, attempts)
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
@@ -106,10 +114,23 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
     for build_id in builds:
         attempt = attempts[build_id] = Attempt(image)
         try:
-            attempt.made = make_generation(store, build_id, image, maps)
+            attempt.made = make_generation(store, build_id, image, maps, running.occupied(build_id))
         except (HotreloadError, OSError) as e:
             attempt.error = e
             results.append(_failed(image.name, e))
+    return results
+
+
+def watch(store: Store, running: Running, attempts: Mapping[str, Attempt], begun: float) -> list[report.Result]:
+    """Wait until the guards that were set since `begun` are over, and say what became of them."""
+    newest = {b: store.bundles(b)[-1].image(b) for b in attempts if store.bundles(b)}
+    payloads = {b: store.payload(patch[1]) for b, patch in newest.items() if patch}
+    results = []
+    for pid, said in guard.watch_all([s.pid for s in running.statuses], begun, payloads):
+        if isinstance(said, guard.Crashed):
+            results.append(report.applied("hotpatch", [], [(pid, said)]))
+        else:
+            results.append(report.Result({}, [report.Line(f"pid {pid}:"), *report.guard_lines(said)]))
     return results
 
 
@@ -181,11 +202,15 @@ def read_maps(image: ImageRequest) -> dict[str, ObjectMap]:
     return found
 
 
-def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapping[str, ObjectMap]) -> Path | None:
-    """Make the next bundle of a build and append it to the build's chain; None if nothing changed. Raises Refused."""
+def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapping[str, ObjectMap],
+                    occupied: int = 0) -> Path | None:
+    """Make the next bundle of a build and append it to the build's chain; None if nothing changed. Raises Refused.
+
+    `occupied`: the image-relative address up to which some process has its arena in use, by what was withdrawn since too."""
     with store.locked(build_id):
         check_plain_objects(store.plain(build_id), image, maps)
         live = store.live_state(build_id)
+        live.arena_used_end = max(live.arena_used_end, occupied)
         is_noise = noise.judge(store, live, {o.name: Path(o.path) for o in image.objects})
         plan = make_plan(live, _news(live, image, maps), init=image.init, is_noise=is_noise)
         plan.check()
@@ -351,7 +376,7 @@ def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping
         return [report.Result({}, problems=[report.Line(said, "bold red")], exit_code=1)] if others else []
     results: list[report.Result] = []
     try:
-        for outcome in bring_up_to_date(store, status, names, request.when, request.timeout):
+        for outcome in bring_up_to_date(store, status, names, request.when, request.timeout, request.guard):
             results.append(outcome)
     except (HotreloadError, OSError) as e:
         results.append(report.applied(", ".join(names.values()), [], [(status.pid, blockers.explain(status.pid, e))]))
@@ -359,7 +384,7 @@ def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping
 
 
 def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str], when: str = "quiescent",
-                     timeout: float = 10.0) -> Iterator[report.Result]:
+                     timeout: float = 10.0, guarded: float = 0.0) -> Iterator[report.Result]:
     """Apply what the process lacks of the chains of its images (`names`: build-id -> program), oldest first.
 
     The generations that are next for each image go in one request: the process takes all of them or none. Each answer is
@@ -375,7 +400,7 @@ def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping
         patches = {b: patch for b, patch in step.items() if patch is not None}
         begun = time.monotonic()
         answer = process.apply(status.pid, [store.payload(patch[1]) for patch in patches.values()], dry_run=False,
-                               when=when, timeout=timeout)
+                               when=when, timeout=timeout, guard=guarded)
         taken = time.monotonic() - begun
         yield from [report.applied(names[b], [report.image_outcome(status.pid, patch[0], answer.document, taken)])
                     for b, patch in patches.items()]

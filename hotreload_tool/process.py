@@ -179,6 +179,12 @@ def runtime_directories(uid: int | None = None) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def agent_directories(pid: int) -> list[Path]:
+    """Where files of process `pid` may lie that can be trusted to be its user's."""
+    owner = _owner(pid)
+    return [d for d in runtime_directories(owner) if not _distrust(d, owner)]
+
+
 def find(directories: Iterable[Path] | None = None) -> list[AgentAddress]:
     """The agents of the user's processes, by pid. Sockets that dead processes left behind are removed.
 
@@ -289,11 +295,12 @@ def status(pid: int, timeout: float = 10.0) -> ProcessStatus:
 
 
 def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.When | str = abi.When.NOW,
-          timeout: float = 10.0) -> ApplyResult:
+          timeout: float = 10.0, guard: float = 0.0) -> ApplyResult:
     """Hand `payloads` (at most abi.MAX_PAYLOADS files) to process `pid`, which takes all of them or none.
 
-    It makes copies of them. `when` is an abi.When or its name in lower case, `timeout` in seconds. Raises NoAgent,
-    AgentError, OSError if a file can't be opened.
+    It makes copies of them. `when` is an abi.When or its name in lower case, `timeout` in seconds. With `guard` seconds the
+    process takes them back if they crash in that time (guard.wait). Raises NoAgent, AgentError, OSError if a file can't be
+    opened.
     """
     moment = abi.When[when.upper()] if isinstance(when, str) else when
     deadline = time.monotonic() + timeout
@@ -302,7 +309,8 @@ def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.W
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(open(path, "rb")).fileno() for path in payloads]
         link = opened.enter_context(_agent(pid, timeout))
-        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, when=moment, timeout_ms=_share(timeout))
+        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, when=moment, timeout_ms=_share(timeout),
+                                   guard_ms=0 if dry_run else int(1000 * guard))
         code, doc = _exchange(link, pid, request, files, deadline, timeout)
     return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
 

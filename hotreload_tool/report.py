@@ -81,9 +81,8 @@ def failure_document(error: Exception) -> Document:
         document["refusals"] = [vars(r) for r in error.refusals]
     if getattr(error, "unknown", False):
         document["unknown"] = True
-    blocked = getattr(error, "document", {}).get("blocked")
-    if blocked:
-        document["blocked"] = blocked
+    told = getattr(error, "document", {})
+    document.update({key: told[key] for key in ("blocked", "guard") if told.get(key)})
     return document
 
 
@@ -184,13 +183,40 @@ def applied(program: str, outcomes: Sequence[Document], failures: Sequence[tuple
     code = 0 if all(is_whole(o) for o in outcomes) else 1
     for pid, error in failures:
         failed = failure(error)
-        said = "not known whether this process changed" if getattr(error, "unknown", False) else "nothing changed in this process"
-        problems.append(Line(f"{program} (pid {pid}): {said}", "bold red"))
+        unknown = "not known whether this process changed" if getattr(error, "unknown", False) else ""
+        became = unknown or getattr(error, "became", "nothing changed in this process")
+        problems.append(Line(f"{program} (pid {pid}): {became}", "bold red"))
         problems += failed.problems
         code = code or failed.exit_code
     if failures and not outcomes:
         document.update(document["failures"][0])
     return Result(document, lines, problems, code)
+
+
+def guarded(outcomes: Sequence[Document], failures: Sequence[tuple[int, Exception]],
+            verdicts: Sequence[tuple[int, Document | Exception]]) -> tuple[list[Document], list[tuple[int, Exception]]]:
+    """Outcomes and failures after guards: what crashed is no longer an outcome."""
+    said = dict(verdicts)
+    left = [{**o, "guard": said[o["pid"]]} if o["pid"] in said else o for o in outcomes
+            if not isinstance(said.get(o["pid"]), Exception)]
+    return left, [*failures, *((pid, v) for pid, v in verdicts if isinstance(v, Exception))]
+
+
+def guard_lines(said: Document | None) -> list[Line]:
+    """What a guard's report says to people, other than that it is over: who crashed is told by guard.Crashed."""
+    if not said:
+        return []
+    span = duration(1000 * (said["ends_ms"] - said["begun_ms"]))
+    texts = {"passed": f"  guard: no crash in new code within {span}",
+             "ended": "  guard: ended early, by another apply or revert; no crash in new code until then",
+             "armed": f"  guard: a crash in new code within {span} takes it back"}
+    return [Line(texts[said["state"]], "dim")] if said["state"] in texts else [_crash_line(said)]
+
+
+def _crash_line(said: Document) -> Line:
+    back = ", ".join(f"generation {i['generation']} crashed and generation {i['before']} is live again" for i in said["images"])
+    what = back if said["reverted"] else "new code crashed and could not be taken back"
+    return Line(f"  guard: {what}: {said['signal']} in thread {said['tid']} ({said['thread']})", "bold red")
 
 
 def outcome_lines(program: str, outcome: Document) -> list[Line]:
@@ -212,7 +238,8 @@ def outcome_lines(program: str, outcome: Document) -> list[Line]:
         said = f"{plural(n, 'function')} changed, {live} live, generation {outcome['generation']}"
     style = "bold green" if is_whole(outcome) else "bold"
     return [Line(f"{head}: {said}", style), *_what_changes(outcome, "changed"), *_updates(outcome),
-            *_notes(outcome), *_protections(outcome), *_old_code(outcome), *_times(outcome)]
+            *_notes(outcome), *_protections(outcome), *_old_code(outcome), *_times(outcome),
+            *guard_lines(outcome.get("guard"))]
 
 
 def _what_changes(outcome: Document, verb: str) -> list[Line]:
@@ -330,7 +357,7 @@ def status_of(status: Document) -> Result:
     lines = [Line(f"{status['executable']} (pid {status['pid']}): served by {mode}", "bold")]
     for image in status["images"]:
         lines += _image_lines(image)
-    return Result(status, lines)
+    return Result(status, lines + guard_lines(status.get("guard")))
 
 
 def _image_lines(image: Document) -> list[Line]:

@@ -50,3 +50,4 @@ class HotpatchRequest:
     silent: bool         # `scons -s`: print failures only
     when: str = "quiescent"   # | "now" | "safepoint": process.apply
     timeout: float = 10.0     # seconds that a process has to take one generation
+    guard: float = 0.0        # seconds for which a crash in the newest generation takes it back; 0: no guard

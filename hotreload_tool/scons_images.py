@@ -90,7 +90,8 @@ def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
     init = _one_of(target[0], "HOTPATCH_INIT", settings.INITIALISERS)
     when = _one_of(target[0], "HOTPATCH_WHEN", settings.MOMENTS)
     request = build_request(env, apply, bool(env.GetOption("silent")), init)
-    request = replace(request, when=when, timeout=_seconds(target[0], "HOTPATCH_TIMEOUT", request.timeout))
+    request = replace(request, when=when, timeout=_seconds(target[0], "HOTPATCH_TIMEOUT", request.timeout),
+                      guard=_seconds(target[0], "HOTPATCH_GUARD", request.guard))
     if not request.images:
         raise BuildError(node=target[0], errstr="no program of this build is made with the hotreload tool")
     with errors_for_people(target[0]):
@@ -110,8 +111,11 @@ def _one_of(node: Node, name: str, values: tuple[str, ...]) -> str:
 
 
 def _seconds(node: Node, name: str, default: float) -> float:
+    """An argument of the command line in seconds, `default` if it is not given. Raises BuildError."""
     import SCons.Script
-    text = SCons.Script.ARGUMENTS.get(name, str(default))
+    text = SCons.Script.ARGUMENTS.get(name)
+    if text is None:
+        return default
     try:
         value = float(text)
     except ValueError:

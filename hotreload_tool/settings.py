@@ -151,6 +151,7 @@ def help_text() -> str:
     lines = ["", "hotreload: `scons hotpatch` puts your edits into the running program; HOTPATCH_APPLY=0 only builds",
              "the bundle, HOTPATCH_INIT=merge|keep|reset says what living variables do with changed initialisers,",
              "HOTPATCH_WHEN=quiescent|now|safepoint says when it goes in, HOTPATCH_TIMEOUT=S how many seconds it may take (10),",
+             "HOTPATCH_GUARD=S for how many seconds a crash in the new code takes it back,",
              "HOTRELOAD=0 builds without the tool.",
              "Variables, for environments and the command line:"]
     for setting in SETTINGS:

@@ -253,6 +253,17 @@ static bool open_listener(int flags) {
   return agent.listener.fd >= 0;
 }
 
+/* The path of a file of this process beside its socket. */
+bool hr_agent_path(char path[HR_PATH_MAX], const char *suffix) {
+  size_t size = strlen(agent.socket_path);
+
+  if (size < 5 || size - 5 + strlen(suffix) >= HR_PATH_MAX)
+    return false;
+  memcpy(path, agent.socket_path, size - 5);
+  strcpy(path + size - 5, suffix); /* instead of .sock */
+  return true;
+}
+
 /* ---- one request ----------------------------------------------------------------------------------- */
 
 static bool check_peer(const struct connection *c, struct hr_error *error) {
@@ -279,6 +290,10 @@ static bool check_request(const struct connection *c, struct hr_error *error) {
   if (request->n_payloads > HR_MAX_PAYLOADS || c->files_lost || request->n_payloads != c->n_files)
     return hr_refuse(error, HR_BAD_REQUEST, "it announces %u payloads, %u descriptors came with it",
                      request->n_payloads, c->n_files);
+  if (request->guard_ms > HR_MAX_GUARD_MS ||
+      (request->guard_ms && (request->op != HR_OP_APPLY || request->flags & HR_DRY_RUN)))
+    return hr_refuse(error, HR_BAD_REQUEST, "a guard of %llu ms, for operation %u",
+                     (unsigned long long)request->guard_ms, request->op);
   if (request->flags & ~(uint32_t)HR_DRY_RUN ||
       (request->op != HR_OP_REVERT && (request->generation || memcmp(request->build_id, zeros, sizeof zeros))))
     return hr_refuse(error, HR_BAD_REQUEST, "it sets bits this version does not know");
@@ -296,7 +311,8 @@ static enum hr_code apply(struct connection *c) {
 }
 
 static enum hr_code status(struct connection *c) {
-  hr_close_left_open();
+  if (!hr_guard_is_on()) /* which may just need them open */
+    hr_close_left_open();
   c->answer.may_grow = true;
   hr_report_status(&c->answer, agent.executable);
   c->answer.may_grow = false;
@@ -466,6 +482,15 @@ static bool have_listener(void) {
   return open_listener(0);
 }
 
+/* Until a client comes. In the meantime a guard has to be ended when its time is over. */
+static void wait_for_client(void) {
+  struct pollfd ready = {.fd = agent.listener.fd, .events = POLLIN};
+  int ms;
+
+  while ((ms = hr_guard_left_ms()) >= 0 && poll(&ready, 1, ms) == 0)
+    hr_guard_tick();
+}
+
 static void *agent_thread(void *is_child) {
   prctl(PR_SET_NAME, "hotreload");
   agent.own_table = take_own_table();
@@ -476,8 +501,10 @@ static void *agent_thread(void *is_child) {
     sem_post(&first_try);
   }
   while (have_listener()) {
-    int fd = hr_fault(HR_STEP_ACCEPT) ? -1 : accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd;
 
+    wait_for_client();
+    fd = hr_fault(HR_STEP_ACCEPT) ? -1 : accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0) {
       have_listener(); /* before the answer: whoever has it may come again at once */
       serve_blocking(fd);
@@ -596,6 +623,7 @@ static bool finish_client(int *generations) {
 static int poll_locked(void) {
   int generations = 0, clients;
 
+  hr_guard_tick();
   if (!is_listening() && !start_listening())
     return 0;
   for (clients = 0; clients < BACKLOG; clients++) {
@@ -706,6 +734,30 @@ void hotreload_blocked_end(void) {
     image->blocked(0);
 }
 
+int hotreload_recovery_begin(struct hotreload_recovery *place) {
+  struct hr_image *image = owner();
+
+  _Static_assert(sizeof place->mask == sizeof(sigset_t), "struct hotreload_recovery has room for a sigset_t");
+  pthread_sigmask(SIG_SETMASK, NULL, (sigset_t *)place->mask);
+  place->stack = hr_caller_stack();
+  place->signal = 0;
+  if (image && image->recovery)
+    image->recovery(place);
+  return 0;
+}
+
+int hotreload_recovered(struct hotreload_recovery *place) {
+  pthread_sigmask(SIG_SETMASK, (const sigset_t *)place->mask, NULL);
+  return place->signal;
+}
+
+void hotreload_recovery_end(void) {
+  struct hr_image *image = owner();
+
+  if (image && image->recovery)
+    image->recovery(NULL);
+}
+
 /* ---- fork -------------------------------------------------------------------------------------------- */
 
 /* The child must not inherit a half-served request. The wait is bounded: another fork handler may hold a lock
@@ -731,6 +783,7 @@ static void after_fork_in_child(void) {
   pthread_mutex_init(&poll_lock, NULL);
   hr_commit_lock_reset();
   hr_safepoints_reset();
+  hr_guard_forget();
   is_polling = false;
   agent.bound_pid = 0;
   hr_self.pending = 0;
@@ -802,6 +855,7 @@ static void become_agent(const struct claim *claim) {
   hr_self.waiting = own_waiting;
   hr_self.safepoint = hr_safepoint;
   hr_self.blocked = hr_blocked;
+  hr_self.recovery = hr_recovery;
   __atomic_store_n(&owner_image, &hr_self, __ATOMIC_RELEASE);
   __atomic_store_n(&hr_self.owner_pid, claim->pid, __ATOMIC_RELEASE);
   if (!claim->is_main)
@@ -836,4 +890,6 @@ __attribute__((destructor(101))) static void image_end(void) {
   if (agent.started && hr_self.owner_pid == getpid() &&
       __atomic_load_n(&agent.bound_pid, __ATOMIC_ACQUIRE) == getpid())
     unlink(agent.socket_path);
+  if (agent.started && hr_self.owner_pid == getpid())
+    hr_guard_leave();
 }

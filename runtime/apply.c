@@ -141,10 +141,17 @@ static bool map_payload(struct hr_candidate *c, struct hr_error *error) {
                               hr_payload_register_unwind(c, error));
 }
 
+/* A guard opens and closes these pages when it takes something back. It was ended, but for a dry run. */
+static bool open_pages(struct hr_candidate *c, struct hr_error *error) {
+  if (hr_guard_is_on())
+    return hr_refuse(error, HR_BUSY, "the patch before is on probation; ask again when its guard is over");
+  return hr_open_pages(c, error);
+}
+
 static bool prepare_candidate(struct hr_candidate *c, struct hr_error *error) {
   if (!hold_image(c, error) || !check_order(c, error))
     return false;
-  return c->already || (map_payload(c, error) && hr_plan_apply(c, error) && hr_open_pages(c, error));
+  return c->already || (map_payload(c, error) && hr_plan_apply(c, error) && open_pages(c, error));
 }
 
 static bool prepare(struct hr_transaction *t) {
@@ -183,7 +190,7 @@ static bool prepare_revert_of(struct hr_candidate *c, uint64_t generation, struc
     record = record->older;
   c->down_to = record;
   c->already = generation == image->generation;
-  return c->already || (hr_plan_revert(c, error) && hr_open_pages(c, error));
+  return c->already || (hr_plan_revert(c, error) && open_pages(c, error));
 }
 
 static bool prepare_revert(struct hr_transaction *t) {
@@ -259,11 +266,18 @@ static void release(struct hr_transaction *t) {
   munmap(t, sizeof *t);
 }
 
+/* A guard must not take back what is about to be built upon. */
+static bool end_guard(struct hr_error *error) {
+  return hr_guard_end() || hr_refuse(error, HR_BUSY, "the patch before is being taken back after a crash");
+}
+
 static enum hr_code run(struct hr_transaction *t, struct hr_text *text, int *generations) {
   struct hr_outcome outcome = {.order = t->order, .protections_restored = true};
   bool dry_run = t->order->request->flags & HR_DRY_RUN;
-  bool done = t->order->request->op == HR_OP_REVERT ? prepare_revert(t) : prepare(t);
+  bool done = dry_run || end_guard(t->error);
 
+  if (done)
+    done = t->order->request->op == HR_OP_REVERT ? prepare_revert(t) : prepare(t);
   if (done)
     done = dry_run || all_already(t) ? hr_client_waits(t) : hr_commit(t, &outcome, generations);
   if (done)

@@ -59,6 +59,7 @@ bool hr_client_waits(const struct hr_transaction *t) {
 static pthread_mutex_t commit_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void hr_commit_lock(void) { pthread_mutex_lock(&commit_lock); }
+bool hr_commit_trylock(void) { return !pthread_mutex_trylock(&commit_lock); }
 void hr_commit_unlock(void) { pthread_mutex_unlock(&commit_lock); }
 void hr_commit_lock_reset(void) { pthread_mutex_init(&commit_lock, NULL); }
 
@@ -166,12 +167,16 @@ static int commit_all(struct hr_transaction *t) {
   return generations;
 }
 
+/* What a guard takes back. Context: signal handler, with the commit lock. */
+int hr_commit_back(struct hr_transaction *t) { return commit_all(t); }
+
 /* Context: threads may be halted. */
 static int timed_commit(struct hr_transaction *t, struct hr_outcome *outcome) {
   uint64_t start = hr_now_ns();
   int generations;
 
   hr_pass(HR_STEP_COMMIT);
+  hr_guard_begin(t);
   generations = commit_all(t);
   hr_pass(HR_STEP_COMMITTED);
   outcome->commit_us = (hr_now_ns() - start + 999) / 1000;
@@ -268,7 +273,8 @@ static int by_start(const void *a, const void *b) {
   return one->at.start < two->at.start ? -1 : one->at.start > two->at.start;
 }
 
-static void sort_codes(struct hr_codes *codes) {
+/* By address, without overlap. */
+void hr_codes_sort(struct hr_codes *codes) {
   size_t i, last = 0;
 
   if (!codes->n)
@@ -298,7 +304,7 @@ static bool find_codes(const struct hr_transaction *t, struct hr_codes *codes) {
   for (i = 0; i < t->n_candidates; i++)
     if (!t->candidates[i].already)
       add_candidate(codes, &t->candidates[i]);
-  sort_codes(codes);
+  hr_codes_sort(codes);
   return true;
 }
 
@@ -573,6 +579,16 @@ static bool bring_in_at_safepoints(struct hr_transaction *t, struct hr_outcome *
   return done;
 }
 
+/* Not while a crash in the new code takes it back: that needs the pages open. */
+static bool close_alone(struct hr_transaction *t) {
+  bool done;
+
+  hr_commit_lock();
+  done = close_all(t);
+  hr_commit_unlock();
+  return done;
+}
+
 /* Waits for the moment, commits, and closes the pages again. False: nothing was changed, and t->error says why. */
 bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
   uint32_t when = t->order->request->when;
@@ -580,7 +596,7 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
 
   if (when > HR_WHEN_SAFEPOINT)
     return hr_refuse(t->error, HR_BAD_REQUEST, "there is no consistency %u", when);
-  if (!hr_hooks_before(t) || !hr_client_waits(t))
+  if (!hr_hooks_before(t) || !hr_client_waits(t) || !hr_guard_prepare(t))
     return false;
   if (when == HR_WHEN_NOW || !changes_anything(t))
     done = bring_in_now(t, outcome, generations);
@@ -588,8 +604,10 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
     done = bring_in_quiescent(t, outcome, generations);
   else
     done = bring_in_at_safepoints(t, outcome, generations);
-  outcome->protections_restored = close_all(t);
+  outcome->protections_restored = close_alone(t);
   if (done)
     hr_hooks_after(t);
+  else
+    hr_guard_end();
   return done;
 }

@@ -5,6 +5,8 @@
 
 #ifdef HOTRELOAD
 
+#include <setjmp.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -37,6 +39,32 @@ void hotreload_blocked_end(void);
     __VA_ARGS__; \
     hotreload_blocked_end(); \
   } while (0)
+
+/* Where the calling thread goes on if it crashes in code that a patch with a guard (--guard) brought, once that patch
+ * was taken back. It also is a safepoint. As setjmp does, it yields 0 when it is passed, and the number of the signal
+ * when the thread comes back to it:
+ *
+ *   struct hotreload_recovery here;
+ *   for (;;) {
+ *     if (HOTRELOAD_RECOVERY_SAFEPOINT(&here))
+ *       drop_what_was_being_done();
+ *     handle_one();
+ *   }
+ *
+ * What setjmp(3) says of local variables holds. Locks that the crashed functions held stay held, destructors do not
+ * run, and what they wrote stays. It holds for this thread until another one is declared, and must be taken back by
+ * hotreload_recovery_end() before the function that declared it returns. */
+struct hotreload_recovery {
+  jmp_buf at;
+  unsigned char mask[128]; /* signals that were blocked */
+  unsigned long stack;
+  int signal;
+};
+int hotreload_recovery_begin(struct hotreload_recovery *place);
+int hotreload_recovered(struct hotreload_recovery *place);
+void hotreload_recovery_end(void);
+#define HOTRELOAD_RECOVERY_SAFEPOINT(place) \
+  (hotreload_safepoint(), setjmp((place)->at) ? hotreload_recovered(place) : hotreload_recovery_begin(place))
 
 /* Hooks: `int fn(unsigned long from, unsigned long to)`, called with the generations of the image it lies in, when
  * that image is patched or reverted. They run on the agent's thread (with hotreload_poll(), on the thread that polls)
@@ -83,6 +111,12 @@ static inline void hotreload_safepoint(void) {}
 static inline void hotreload_blocked_begin(void) {}
 static inline void hotreload_blocked_end(void) {}
 #define HOTRELOAD_BLOCKING(...) do { __VA_ARGS__; } while (0)
+struct hotreload_recovery {
+  int signal;
+};
+static inline int hotreload_recovery_begin(struct hotreload_recovery *place) { return place->signal = 0; }
+static inline void hotreload_recovery_end(void) {}
+#define HOTRELOAD_RECOVERY_SAFEPOINT(place) hotreload_recovery_begin(place)
 #define HOTRELOAD_BEFORE_PATCH(fn) HOTRELOAD_HOOK_(BEFORE_PATCH, fn)
 #define HOTRELOAD_AFTER_PATCH(fn) HOTRELOAD_HOOK_(AFTER_PATCH, fn)
 #define HOTRELOAD_BEFORE_REVERT(fn) HOTRELOAD_HOOK_(BEFORE_REVERT, fn)

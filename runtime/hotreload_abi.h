@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI 2
+#define HR_ABI 3
 
 /* ---- payload: what a bundle brings into one image -------------------------------------------
  * A payload is an ELF shared object linked at arena addresses, relative to the image it patches.
@@ -88,6 +88,7 @@ struct hr_image_head {
 #define HR_REQUEST_MAGIC 0x31515248u /* "HRQ1" */
 #define HR_REPLY_MAGIC 0x31505248u   /* "HRP1" */
 #define HR_MAX_PAYLOADS 16
+#define HR_MAX_GUARD_MS 3600000u
 
 enum hr_op { HR_OP_STATUS = 1, HR_OP_APPLY = 2, HR_OP_REVERT = 3 };
 enum hr_when { HR_WHEN_NOW = 0, HR_WHEN_QUIESCENT = 1, HR_WHEN_SAFEPOINT = 2 };
@@ -103,6 +104,7 @@ struct hr_request {
   uint32_t n_payloads;
   uint64_t generation;                /* revert: that is to be live afterwards; else 0 */
   uint8_t build_id[HR_BUILD_ID_MAX];  /* revert: of the image, zero-padded; else zeros */
+  uint64_t guard_ms;                  /* apply: for so long a crash in new code takes it back; 0: no guard */
 };
 
 struct hr_reply {

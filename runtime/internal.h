@@ -15,6 +15,8 @@
 #endif
 
 #include <elf.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,6 +86,7 @@ struct hr_image {
   int (*waiting)(void);
   void (*safepoint)(void);
   void (*blocked)(int begins);
+  void (*recovery)(struct hotreload_recovery *place);
   const struct hotreload_hook *hooks, *hooks_end; /* of this image */
 };
 
@@ -230,6 +233,14 @@ struct hr_thread {
   uintptr_t pointer;   /* its thread pointer */
 };
 
+struct hr_kernel_action { /* struct sigaction as the system call has it (asm/signal.h); the C library hides some */
+  void (*handler)(int number, siginfo_t *info, void *context);
+  unsigned long flags;
+  void (*restorer)(void);
+  uint64_t mask;
+};
+
+void hr_restore_context(void);
 bool hr_threads_prepare(struct hr_error *error);
 void hr_threads_finish(void);
 bool hr_threads_each(bool (*visit)(pid_t tid, void *context), void *context);
@@ -259,7 +270,7 @@ struct hr_codes { /* sorted, without overlap */
 
 struct hr_map { /* a line of /proc/self/maps */
   struct hr_range at;
-  bool readable, is_main_stack;
+  bool readable, executable, is_main_stack;
 };
 
 struct hr_maps {
@@ -286,6 +297,8 @@ void hr_stacks_finish(void);
 const struct hr_map *hr_map_of(uintptr_t at);
 const struct hr_old_code *hr_code_at(const struct hr_codes *codes, uintptr_t address);
 bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view, struct hr_blocker *blocker);
+enum hr_trace hr_stack_blame(const struct hr_codes *codes, const struct hr_view *view, uintptr_t *hit);
+bool hr_same_map(uintptr_t one, uintptr_t other);
 bool hr_unwind_prepare(struct hr_error *error);
 bool hr_unwind_is_current(const struct dl_phdr_info *info);
 enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers *from, const struct hr_map *home,
@@ -355,6 +368,39 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
 bool hr_client_waits(const struct hr_transaction *t);
 uint64_t hr_now_ns(void);
 
+void hr_codes_sort(struct hr_codes *codes);
+int hr_commit_back(struct hr_transaction *t);
+bool hr_commit_trylock(void);
+
+/* ---- guard.c: a patch on probation ---------------------------------------------------------------------------- */
+
+struct hr_guard_report {
+  const char *state; /* "armed", "fired", "passed": its time is over, "ended": by the next order */
+  const struct hr_transaction *plan; /* what it takes back */
+  uint64_t begun_ms, ends_ms;        /* since 1970 */
+  /* fired: */
+  uint64_t at_ms;
+  int signal, signal_code;
+  pid_t tid;
+  char thread[32];
+  uintptr_t fault, hit; /* the kernel's address, and the one in the new code */
+  const struct hr_image *image;
+  bool certain; /* the stack could be unwound to `hit` */
+  bool reverted, resumed;
+  char problem[1024]; /* why it is not reverted */
+};
+
+bool hr_guard_prepare(const struct hr_transaction *t);
+void hr_guard_begin(const struct hr_transaction *t);
+bool hr_guard_end(void);
+void hr_guard_tick(void);
+int hr_guard_left_ms(void);
+bool hr_guard_is_on(void);
+const char *hr_guard_text(size_t *size);
+void hr_guard_leave(void);
+void hr_guard_forget(void);
+void hr_report_guard(struct hr_text *text, const struct hr_guard_report *report);
+
 /* ---- hooks.c, safepoint.c ----------------------------------------------------------------------------------- */
 
 bool hr_hooks_before(struct hr_transaction *t);
@@ -364,6 +410,8 @@ void hr_blocked(int begins);
 bool hr_safepoints_gather(uint64_t deadline_ns, int client, struct hr_blocker *blocker);
 void hr_safepoints_release(void);
 void hr_safepoints_reset(void);
+void hr_recovery(struct hotreload_recovery *place);
+struct hotreload_recovery *hr_recovery_of(pid_t tid);
 unsigned hr_safepoints_waited(void);
 uint64_t hr_safepoints_since(void);
 void hr_commit_lock(void); /* fork must not copy a half-made commit */
@@ -374,6 +422,7 @@ void hr_commit_lock_reset(void);
 
 int hr_agent_poll(void);
 int hr_agent_fd(void);
+bool hr_agent_path(char path[HR_PATH_MAX], const char *suffix);
 const struct hr_view *hr_poller(void); /* the thread in hotreload_poll() that serves; null in thread mode */
 
 /* ---- faults.c: a step that can fail asks hr_fault() first, in builds for tests ------------------------- */

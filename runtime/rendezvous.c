@@ -33,13 +33,6 @@
 
 enum thread_state { FREE, SENT, ARRIVING, PARKED, LEFT, GONE };
 
-struct kernel_action { /* struct sigaction as the system call has it; the C library refuses this signal */
-  void (*handler)(int number, siginfo_t *info, void *context);
-  unsigned long flags;
-  void (*restorer)(void);
-  uint64_t mask;
-};
-
 static struct {
   struct hr_thread *threads; /* never unmapped: a late handler may look at it */
   unsigned n, capacity, next; /* entries in use, in all, and where to look for a free one */
@@ -52,10 +45,9 @@ static struct {
   int listing;       /* descriptor of /proc/self/task */
   int send_error;    /* errno of a signal that could not be sent, in this rendezvous; else 0 */
   char buffer[LISTING] __attribute__((aligned(8)));
-  struct kernel_action former;
+  struct hr_kernel_action former;
 } meeting = {.listing = -1};
 
-void hr_restore_context(void);
 /* The bytes by which unwinders and debuggers know that a signal's frame comes next. */
 __asm__(
   ".pushsection .text.hr_restore_context,\"ax\",@progbits\n.balign 16\n.hidden hr_restore_context\n"
@@ -170,11 +162,11 @@ static void on_signal(int number, siginfo_t *info, void *context) {
 
 /* ---- prepare ----------------------------------------------------------------------------------------- */
 
-static bool is_installed(const struct kernel_action *action) { return action->handler == on_signal; }
+static bool is_installed(const struct hr_kernel_action *action) { return action->handler == on_signal; }
 
 /* Stays installed: a signal that reaches its thread late must find a handler. */
 static bool install_handler(void) {
-  struct kernel_action mine = {.handler = on_signal, .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | RESTORER,
+  struct hr_kernel_action mine = {.handler = on_signal, .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | RESTORER,
                                .restorer = hr_restore_context, .mask = ~0ull}, now;
 
   if (syscall(SYS_rt_sigaction, PARK_SIGNAL, NULL, &now, sizeof now.mask))

@@ -1,7 +1,7 @@
 /* What the agent answers: JSON as docs/formats.md has it, and sentences for refusals. */
 #include "internal.h"
 
-#include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,11 +83,21 @@ static void put(struct hr_text *text, const char *bytes, size_t size) {
 
 static void puts_(struct hr_text *text, const char *string) { put(text, string, strlen(string)); }
 
+/* No stdio in these: reports of a guard are written in signal handlers. */
 static void put_number(struct hr_text *text, uint64_t number) {
   char digits[24];
+  size_t at = sizeof digits;
 
-  snprintf(digits, sizeof digits, "%" PRIu64, number);
-  puts_(text, digits);
+  do {
+    digits[--at] = (char)('0' + number % 10);
+    number /= 10;
+  } while (number);
+  put(text, digits + at, sizeof digits - at);
+}
+
+static void put_digits(struct hr_text *text, unsigned number, unsigned n) {
+  while (n-- > 0)
+    put(text, &"0123456789abcdef"[number >> 4 * n & 15], 1);
 }
 
 /* Length of the well-formed UTF-8 sequence at `s` (RFC 3629), 0 if there is none. */
@@ -107,7 +117,6 @@ static size_t utf8_length(const unsigned char *s) {
  * surrogateescape has them. */
 static void put_string(struct hr_text *text, const char *string) {
   const unsigned char *s = (const unsigned char *)string;
-  char escape[8];
 
   puts_(text, "\"");
   while (*s) {
@@ -117,8 +126,8 @@ static void put_string(struct hr_text *text, const char *string) {
       put(text, (const char *)s, length);
     } else {
       length = 1;
-      snprintf(escape, sizeof escape, "\\u%04x", *s < 0x80 ? *s : 0xdc00u + *s);
-      puts_(text, escape);
+      puts_(text, "\\u");
+      put_digits(text, *s < 0x80 ? *s : 0xdc00u + *s, 4);
     }
     s += length;
   }
@@ -126,14 +135,11 @@ static void put_string(struct hr_text *text, const char *string) {
 }
 
 static void put_hex(struct hr_text *text, const uint8_t *bytes, size_t size) {
-  char digits[3];
   size_t i;
 
   puts_(text, "\"");
-  for (i = 0; i < size; i++) {
-    snprintf(digits, sizeof digits, "%02x", bytes[i]);
-    puts_(text, digits);
-  }
+  for (i = 0; i < size; i++)
+    put_digits(text, bytes[i], 2);
   puts_(text, "\"");
 }
 
@@ -237,6 +243,17 @@ static bool put_image(const struct hr_loaded *loaded, void *context) {
   return true;
 }
 
+static void put_guard_of_process(struct hr_text *text) {
+  size_t size;
+  const char *said = hr_guard_text(&size);
+
+  key(text, "guard");
+  if (said)
+    put(text, said, size);
+  else
+    puts_(text, "null");
+}
+
 /* Images that speak another HR_ABI or are still being loaded are left out. */
 void hr_report_status(struct hr_text *text, const char *executable) {
   struct status status = {text, executable};
@@ -249,7 +266,9 @@ void hr_report_status(struct hr_text *text, const char *executable) {
   key(text, "images");
   puts_(text, "[");
   hr_each_image(put_image, &status);
-  puts_(text, "]}");
+  puts_(text, "]");
+  put_guard_of_process(text);
+  puts_(text, "}");
 }
 
 /* ---- apply ------------------------------------------------------------------------------------------- */
@@ -294,7 +313,77 @@ void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome) {
   key(text, "frames_in_old_code");
   puts_(text, outcome->stacks_checked ? "0" : "null"); /* quiescent: had there been one, there were no commit */
   key_bool(text, "protections_restored", outcome->protections_restored);
+  key_number(text, "guard_ms", hr_guard_is_on() ? outcome->order->request->guard_ms : 0);
   puts_(text, "}");
+}
+
+/* ---- guard ------------------------------------------------------------------------------------------- */
+
+static const struct hr_candidate *candidate_of(const struct hr_guard_report *report) {
+  unsigned i;
+
+  for (i = 0; i < report->plan->n_candidates; i++)
+    if (report->plan->candidates[i].loaded.image == report->image)
+      return &report->plan->candidates[i];
+  return NULL;
+}
+
+static const char *signal_name(int number) {
+  switch (number) {
+  case SIGSEGV: return "SIGSEGV";
+  case SIGBUS: return "SIGBUS";
+  case SIGILL: return "SIGILL";
+  case SIGFPE: return "SIGFPE";
+  case SIGABRT: return "SIGABRT";
+  default: return "?";
+  }
+}
+
+/* Context: signal handler. */
+static void put_crash(struct hr_text *text, const struct hr_guard_report *report) {
+  const struct hr_candidate *c = candidate_of(report);
+
+  key_number(text, "at_ms", report->at_ms);
+  key_string(text, "signal", signal_name(report->signal));
+  key_bool(text, "raised", report->signal_code <= 0);
+  key_number(text, "fault_address", report->fault);
+  key_number(text, "tid", (uint64_t)report->tid);
+  key_string(text, "thread", report->thread);
+  if (c) {
+    key_hex(text, "build_id", c->loaded.build_id, c->loaded.build_id_size);
+    key_number(text, "address", report->hit - c->loaded.bias);
+  }
+  key_bool(text, "certain", report->certain);
+  key_bool(text, "reverted", report->reverted);
+  key_bool(text, "resumed", report->resumed);
+  if (!report->reverted)
+    key_string(text, "problem", report->problem);
+}
+
+/* Context: also signal handlers. */
+void hr_report_guard(struct hr_text *text, const struct hr_guard_report *report) {
+  unsigned i;
+
+  puts_(text, "{");
+  key_string(text, "state", report->state);
+  key_number(text, "pid", (uint64_t)getpid());
+  key_number(text, "begun_ms", report->begun_ms);
+  key_number(text, "ends_ms", report->ends_ms);
+  if (!strcmp(report->state, "fired"))
+    put_crash(text, report);
+  key(text, "images");
+  puts_(text, "[");
+  for (i = 0; i < report->plan->n_candidates; i++) {
+    const struct hr_candidate *c = &report->plan->candidates[i];
+
+    next_item(text);
+    puts_(text, "{");
+    key_hex(text, "build_id", c->loaded.build_id, c->loaded.build_id_size);
+    key_number(text, "generation", c->record->generation);
+    key_number(text, "before", c->down_to ? c->down_to->generation : 0);
+    puts_(text, "}");
+  }
+  puts_(text, "]}");
 }
 
 static bool put_place(const struct hr_loaded *loaded, void *context) {

@@ -22,6 +22,7 @@ enum place { RUNNING, AT_SAFEPOINT, IN_REGION };
 struct entry {
   int32_t tid;
   uint32_t place;
+  struct hotreload_recovery *recovery; /* where the thread goes on after a crash, or null */
 };
 
 static struct entry entries[ENTRIES];
@@ -46,6 +47,7 @@ static void wake(uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 
 static void end_of_thread(void *value) {
   struct entry *entry = value;
 
+  __atomic_store_n(&entry->recovery, NULL, __ATOMIC_SEQ_CST);
   __atomic_store_n(&entry->place, RUNNING, __ATOMIC_SEQ_CST);
   __atomic_store_n(&entry->tid, LEFT_BEHIND, __ATOMIC_SEQ_CST);
 }
@@ -123,6 +125,16 @@ void hr_blocked(int begins) {
   errno = error;
 }
 
+/* Null takes it back. */
+void hr_recovery(struct hotreload_recovery *place) {
+  int error = errno;
+  struct entry *entry = own_entry();
+
+  if (entry)
+    __atomic_store_n(&entry->recovery, place, __ATOMIC_SEQ_CST);
+  errno = error;
+}
+
 /* ---- in the agent ------------------------------------------------------------------------------------------------ */
 
 struct pass { /* over all threads */
@@ -131,19 +143,32 @@ struct pass { /* over all threads */
   pid_t missing;
 };
 
-static enum place place_of(pid_t tid) {
+static struct entry *entry_of(pid_t tid) {
   unsigned i, at;
 
   for (i = 0, at = (unsigned)tid; i < ENTRIES; i++, at++) {
-    const struct entry *entry = &entries[at % ENTRIES];
+    struct entry *entry = &entries[at % ENTRIES];
     int32_t owner = __atomic_load_n(&entry->tid, __ATOMIC_SEQ_CST);
 
     if (owner == tid)
-      return (enum place)__atomic_load_n(&entry->place, __ATOMIC_SEQ_CST);
+      return entry;
     if (!owner)
       break;
   }
-  return RUNNING;
+  return NULL;
+}
+
+static enum place place_of(pid_t tid) {
+  const struct entry *entry = entry_of(tid);
+
+  return entry ? (enum place)__atomic_load_n(&entry->place, __ATOMIC_SEQ_CST) : RUNNING;
+}
+
+/* Context: also signal handlers. */
+struct hotreload_recovery *hr_recovery_of(pid_t tid) {
+  const struct entry *entry = entry_of(tid);
+
+  return entry ? __atomic_load_n(&entry->recovery, __ATOMIC_SEQ_CST) : NULL;
 }
 
 static bool look(pid_t tid, void *context) {
@@ -211,7 +236,7 @@ void hr_safepoints_reset(void) {
 
   for (i = 0; i < ENTRIES; i++)
     if (entries[i].tid)
-      entries[i] = (struct entry){LEFT_BEHIND, RUNNING};
+      entries[i] = (struct entry){LEFT_BEHIND, RUNNING, NULL};
   if (have_key)
     pthread_setspecific(key, NULL);
   wanted = 0;

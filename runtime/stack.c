@@ -43,6 +43,7 @@ static void take_line(const char *line) {
     return;
   at = take_hex(at + 1, &map.at.end);
   map.readable = at[0] == ' ' && at[1] == 'r';
+  map.executable = map.readable && at[2] && at[3] == 'x';
   map.is_main_stack = strstr(at, "[stack]") != NULL;
   if (maps.n < maps.capacity)
     maps.map[maps.n] = map;
@@ -279,4 +280,53 @@ bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view,
                                  .address = hit, .function = code ? code->function : 0,
                                  .image = code ? code->image : NULL};
   return false;
+}
+
+/* ---- after a crash ---------------------------------------------------------------------------------------- */
+
+/* Context: after hr_stack_blame(). */
+bool hr_same_map(uintptr_t one, uintptr_t other) {
+  const struct hr_map *map = hr_map_of(one);
+
+  return map && map == hr_map_of(other);
+}
+
+/* A call that went astray: what it was meant to return to is on the top of the stack. */
+static bool leave_stray_call(struct hr_registers *registers) {
+  uintptr_t sp = registers->r[HR_REGISTER_SP];
+  const struct hr_map *code = hr_map_of(registers->r[HR_REGISTER_PC]), *stack = hr_map_of(sp);
+
+  if ((code && code->executable) || !stack || !stack->readable || sp % 8 || stack->at.end - sp < 8)
+    return false;
+  registers->r[HR_REGISTER_PC] = word_at(sp);
+  registers->r[HR_REGISTER_SP] = sp + 8;
+  return true;
+}
+
+/* Whether the thread is in `codes`, as well as can be told: *hit is an address in there. HR_TRACE_UNSURE with a *hit:
+ * a word of its stack says so. Context: signal handler, on the thread itself; nobody else uses the maps. May fault. */
+enum hr_trace hr_stack_blame(const struct hr_codes *codes, const struct hr_view *view, uintptr_t *hit) {
+  uintptr_t pc = view->registers.r[HR_REGISTER_PC];
+  const struct hr_old_code *code = hr_code_at(codes, pc);
+  struct hr_view from = *view;
+  bool mapped = read_maps();
+  struct extent extent;
+  enum hr_trace trace;
+
+  *hit = 0;
+  if (code && pc < code->at.end) {
+    *hit = pc;
+    return HR_TRACE_HIT;
+  }
+  if (!codes->n || !mapped || !find_extent(view, &extent))
+    return HR_TRACE_UNSURE;
+  leave_stray_call(&from.registers);
+  trace = hr_unwind(codes, &from.registers, extent.home, hit);
+  if (trace != HR_TRACE_UNSURE)
+    return trace;
+  if (extent.used.end - extent.used.start > SPARSE)
+    extent.used.end = extent.used.start + SPARSE;
+  if (!scan(codes, extent.used, hit))
+    *hit = 0;
+  return HR_TRACE_UNSURE;
 }

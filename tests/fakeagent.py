@@ -66,7 +66,7 @@ class FakeAgent:
         head, descriptors, _, _ = socket.recv_fds(client, abi.REQUEST.size, abi.MAX_PAYLOADS)
         if len(head) != abi.REQUEST.size:
             return            # somebody who only looked whether we are there
-        magic, version, op, flags, when, timeout_ms, n_payloads, _, _ = abi.REQUEST.unpack(head)
+        magic, version, op, flags, when, timeout_ms, n_payloads, _, _, _ = abi.REQUEST.unpack(head)
         assert (magic, version, n_payloads) == (abi.REQUEST_MAGIC, abi.ABI, len(descriptors))
         request = Request(abi.Op(op), bool(flags & abi.RequestFlags.DRY_RUN), abi.When(when), timeout_ms,
                           [_read(d) for d in descriptors])

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import blockers, process, report
+from .. import blockers, guard, process, report
 from ..errors import HotreloadError, NotForImage
 from . import UsageError, readable_file, seconds, state_directory
 
@@ -30,6 +30,8 @@ def prepare(parser: argparse.ArgumentParser) -> None:
                              "are at a safepoint of the program")
     parser.add_argument("--timeout", type=seconds, default=10.0, metavar="S",
                         help="seconds that a process has to take the bundle (default: 10)")
+    parser.add_argument("--guard", type=seconds, default=0.0, metavar="S",
+                        help="wait for S seconds; if a thread crashes in the new code in that time, the process takes it back")
     parser.add_argument("--dry-run", action="store_true", help="only ask whether it would work; nothing is changed")
 
 
@@ -41,11 +43,14 @@ def run(args: argparse.Namespace) -> report.Result:
     payloads = _file_payloads(bundle)
     outcomes: list[report.Document] = []
     failures: list[tuple[int, Exception]] = []
+    begun = time.time()
     for pid in pids:
         try:
             outcomes += _apply(pid, bundle.manifest, payloads, args)
         except HotreloadError as e:
             failures.append((pid, blockers.explain(pid, e)))
+    if args.guard and not args.dry_run:
+        outcomes, failures = report.guarded(outcomes, failures, guard.watch_all(pids, begun, payloads))
     return report.applied(bundle.manifest["program"], outcomes, failures)
 
 
@@ -85,7 +90,8 @@ def _apply(pid: int, manifest: report.Document, payloads: dict[str, Path],
         raise NotForImage(f"pid {pid} runs no image that the bundle is for (build-id {wanted}); "
                           "make a bundle from the build that it was started from")
     files = [payloads[image["build_id"]] for image in images]
-    answer = process.apply(pid, files, dry_run=args.dry_run, when=args.when, timeout=args.timeout)
+    answer = process.apply(pid, files, dry_run=args.dry_run, when=args.when, timeout=args.timeout,
+                           guard=args.guard)
     taken = time.monotonic() - begun
     return [report.image_outcome(pid, image, answer.document, taken) for image in images]
 

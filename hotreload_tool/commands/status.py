@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import argparse
 
-from .. import process, report
+from .. import guard, process, report
+from ..errors import HotreloadError
 from . import seconds
 
 NAME = "status"
@@ -16,4 +17,16 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> report.Result:
-    return report.status_of(process.status(args.pid, args.timeout).document)
+    try:
+        return report.status_of(process.status(args.pid, args.timeout).document)
+    except process.NoAgent as e:
+        raise _with_last_words(e, args.pid) from None
+
+
+def _with_last_words(error: process.NoAgent, pid: int) -> HotreloadError:
+    """A process that crashed in a patch on probation has left a report."""
+    said = guard.read(pid)
+    if not said or said["state"] != "fired":
+        return error
+    told = report.guard_lines(said)[0].text.strip()
+    return guard.Crashed(error.message, f"its last report: {told}", said, became="it is gone", exit_code=error.exit_code)

@@ -60,6 +60,12 @@ static inline __attribute__((always_inline)) void hr_capture(struct hr_registers
     : : "r"(to) : "rax", "memory");
 }
 
+/* The stack pointer of the function that called this one, at the call: above it lie a return address and a saved frame
+ * pointer. */
+static inline __attribute__((always_inline)) uintptr_t hr_caller_stack(void) {
+  return (uintptr_t)__builtin_frame_address(0) + 16;
+}
+
 /* The number of a system call that a signal ended with EINTR, or -1. The kernel keeps the number nowhere, but the code
  * before the instruction does: mov $number, %eax, with at most a load of %edi in between (glibc). */
 static inline long hr_ended_call(const ucontext_t *context) {

@@ -136,6 +136,17 @@ static void run(long n)
   printf("ran\n");
 }
 
+static void try_it(void)
+{
+  struct hotreload_recovery here;
+
+  if (HOTRELOAD_RECOVERY_SAFEPOINT(&here))
+    printf("dropped it\n");
+  else
+    printf("tried, %s\n", greeting());
+  hotreload_recovery_end();
+}
+
 int main(void)
 {
   char line[64];
@@ -145,7 +156,9 @@ int main(void)
     return 1;
   printf("ready\n");
   while (fgets(line, sizeof line, stdin)) {
-    if (!strcmp(line, "spin\n"))
+    if (!strcmp(line, "try\n"))
+      try_it();
+    else if (!strcmp(line, "spin\n"))
       begin(spinner, "spinner");
     else if (!strcmp(line, "wait\n"))
       begin(waiter, "waiter");

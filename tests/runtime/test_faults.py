@@ -182,7 +182,8 @@ def test_failing_step_leaves_no_trace(program: Program, payloads: list[Path], fa
     fault.set(step, skip=skip)
     for _ in range(1 if skip or CODES[step] == "DEADLINE" else 2):
         with pytest.raises(process.AgentError) as caught:
-            process.apply(program.pid, payloads, when="quiescent", timeout=SHORT if step in ("LIST", "SIGNAL") else 30.0)
+            process.apply(program.pid, payloads, when="quiescent", timeout=SHORT if step in ("LIST", "SIGNAL") else 30.0,
+                          guard=60.0 if step == "GUARD" else 0.0)
         assert caught.value.code is abi.Code[CODES[step]], caught.value
         assert process.status(program.pid).document == before
         assert settled_maps(program.pid) == mapped
@@ -351,11 +352,12 @@ def test_signals_that_cannot_be_queued(program: Program, payloads: list[Path]) -
 class Client:
     """A request under way. To the agent a client that was killed looks as one that closed its socket: the kernel does it."""
 
-    def __init__(self, pid: int, payloads: Sequence[Path]) -> None:
+    def __init__(self, pid: int, payloads: Sequence[Path], guard_ms: int = 0) -> None:
         self.link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.link.settimeout(REPLY_SECONDS)
         self.link.connect(str(next(agent.socket for agent in process.find() if agent.pid == pid)))
-        self.request = abi.pack_request(abi.Op.APPLY, len(payloads), when=abi.When.QUIESCENT, timeout_ms=30000)
+        self.request = abi.pack_request(abi.Op.APPLY, len(payloads), when=abi.When.QUIESCENT, timeout_ms=30000,
+                                        guard_ms=guard_ms)
         self.payloads = payloads
 
     def send(self) -> None:
@@ -369,7 +371,7 @@ class Client:
 
 @pytest.mark.parametrize("step", [step for step, row in ROWS.items() if row[2] and step not in ONLY_REVERT])
 def test_client_killed_at_a_step(program: Program, payloads: list[Path], fault: Fault, step: str) -> None:
-    client = Client(program.pid, payloads)
+    client = Client(program.pid, payloads, 60_000 if step == "GUARD" else 0)
     with fault.stopped(step, client.send):
         client.close()
     after = is_after(program)            # it answers when it is through with the other one

@@ -371,17 +371,20 @@ def talk(pid: int, data: bytes, files: list[int] | None = None, close: bool = Fa
 
 def request(**fields: object) -> bytes:
     values = {"magic": abi.REQUEST_MAGIC, "abi": abi.ABI, "op": abi.Op.STATUS, "flags": 0, "when": 0, "timeout_ms": 0,
-              "n_payloads": 0, "generation": 0, "build_id": bytes(32), **fields}
+              "n_payloads": 0, "generation": 0, "build_id": bytes(32), "guard_ms": 0, **fields}
     return abi.REQUEST.pack(*values.values())
 
 
 @pytest.mark.parametrize("data, code, words", [
     (request(magic=0), "BAD_REQUEST", "magic"),
     (b"GET / HTTP/1.1\r\n" + bytes(100), "BAD_REQUEST", "magic"),
-    (request(abi=1), "ABI_MISMATCH", "the request speaks version 1, the program version 2"),
+    (request(abi=1), "ABI_MISMATCH", "the request speaks version 1, the program version 3"),
     (request(op=99), "BAD_REQUEST", "operation 99"),
     (request(flags=0x80000000), "BAD_REQUEST", "bits this version does not know"),
-    (request()[:-1] + b"\1", "BAD_REQUEST", "bits this version does not know"),
+    (request(build_id=bytes(31) + b"\1"), "BAD_REQUEST", "bits this version does not know"),
+    (request(guard_ms=1), "BAD_REQUEST", "a guard of 1 ms, for operation 1"),
+    (request(op=abi.Op.APPLY, guard_ms=abi.MAX_GUARD_MS + 1), "BAD_REQUEST", "a guard of 3600001 ms"),
+    (request(op=abi.Op.APPLY, flags=abi.RequestFlags.DRY_RUN, guard_ms=1), "BAD_REQUEST", "a guard of 1 ms"),
     (request(n_payloads=3), "BAD_REQUEST", "announces 3 payloads, 0 descriptors"),
     (request(n_payloads=0xFFFFFFFF), "BAD_REQUEST", "announces 4294967295 payloads"),
     (request(op=abi.Op.APPLY), "BAD_REQUEST", "no payload"),

@@ -42,7 +42,7 @@ int main(void) {
   AT(hr_payload, parts); AT(hr_payload, n_parts);
   SIZE(hr_request); AT(hr_request, magic); AT(hr_request, abi); AT(hr_request, op); AT(hr_request, flags);
   AT(hr_request, when); AT(hr_request, timeout_ms); AT(hr_request, n_payloads); AT(hr_request, generation);
-  AT(hr_request, build_id);
+  AT(hr_request, build_id); AT(hr_request, guard_ms); NUMBER(HR_MAX_GUARD_MS);
   SIZE(hr_reply); AT(hr_reply, magic); AT(hr_reply, abi); AT(hr_reply, code); AT(hr_reply, length);
 #define HR_CODE(name, number, exit_code, text) NUMBER(HR_##name); SHOW("exit " #name, exit_code);
 #include "hr_codes.def"
@@ -77,6 +77,7 @@ def test_constants(seen: dict[str, int]) -> None:
     assert seen["HR_ID_SIZE"] == abi.ID_SIZE
     assert seen["HR_BUILD_ID_MAX"] == abi.BUILD_ID_MAX
     assert seen["HR_MAX_PAYLOADS"] == abi.MAX_PAYLOADS
+    assert seen["HR_MAX_GUARD_MS"] == abi.MAX_GUARD_MS
     assert seen["HR_NOTE_IMAGE"] == abi.NOTE_IMAGE
 
 
@@ -164,7 +165,10 @@ def test_request_is_what_the_agent_reads(seen: dict[str, int]) -> None:
     revert = abi.pack_request(abi.Op.REVERT, generation=7, build_id=b"\1\2")
     assert len(revert) == seen["sizeof hr_request"]
     assert revert[at["generation"]:at["generation"] + 8] == (7).to_bytes(8, "little")
-    assert revert[at["build_id"]:] == b"\1\2" + bytes(30)
+    assert revert[at["build_id"]:at["guard_ms"]] == b"\1\2" + bytes(30)
+    assert not any(revert[at["guard_ms"]:])
+    guarded = abi.pack_request(abi.Op.APPLY, 1, guard_ms=1500)
+    assert guarded[at["guard_ms"]:] == (1500).to_bytes(8, "little")
 
 
 def test_note_owner_is_the_one_the_runtime_writes() -> None:

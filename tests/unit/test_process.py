@@ -70,7 +70,7 @@ def test_status(directory: Path) -> None:
     assert status.images == [process.LiveImage("aa", "/x", "pie", 4096, 1, 2, 3, 1, "bb", [process.LivePayload(1, "bb", 5, 6)])]
     (request, files), = seen
     assert files == []
-    assert abi.REQUEST.unpack(request) == (abi.REQUEST_MAGIC, abi.ABI, abi.Op.STATUS, 0, 0, 5000, 0, 0, bytes(32))
+    assert abi.REQUEST.unpack(request) == (abi.REQUEST_MAGIC, abi.ABI, abi.Op.STATUS, 0, 0, 5000, 0, 0, bytes(32), 0)
 
 
 @pytest.mark.parametrize("code, already", [("OK", False), ("ALREADY", True)])
@@ -89,7 +89,8 @@ def test_apply_sends_files_in_order(directory: Path, tmp_path: Path, code: str, 
     assert (result.already, result.images[0].already, result.images[0].functions_live) == (already, True, 1)
     (request, files), = seen
     assert files == [b"one", b"two"]
-    assert abi.REQUEST.unpack(request) == (abi.REQUEST_MAGIC, abi.ABI, abi.Op.APPLY, 1, abi.When.SAFEPOINT, 4000, 2, 0, bytes(32))
+    assert abi.REQUEST.unpack(request) == (abi.REQUEST_MAGIC, abi.ABI, abi.Op.APPLY, 1, abi.When.SAFEPOINT, 4000, 2, 0, bytes(32),
+                                           0)
 
 
 def test_refusal_carries_code_and_words(directory: Path) -> None:
