@@ -21,6 +21,10 @@ MAX_GUARD_MS = 3600000
 PAYLOAD_MAGIC = 0x31444C5059415052
 REQUEST_MAGIC = 0x31515248
 REPLY_MAGIC = 0x31505248
+BALLOT_MAGIC = 0x31425248
+
+BALLOT_READY = 0xFFF             # bits of a ballot's state that count who is ready; so also how many may be asked
+BALLOT_DECISION_SHIFT = 30       # the bits of its state from here on are a Decision
 
 NOTE_IMAGE = 1                   # type of the PT_NOTE with owner names.NOTE_OWNER
 
@@ -37,6 +41,8 @@ UPDATE = struct.Struct("<QQQQQ")             # address, old_content, new_content
 # magic, abi, op, flags, when, timeout_ms, n_payloads, generation, build_id, guard_ms
 REQUEST = struct.Struct("<IHHIIIIQ32sQ")
 REPLY = struct.Struct("<IHHI")               # magic, abi, code, length of the JSON that follows
+BALLOT = struct.Struct("<IIII")              # magic, members, withdrawn, state
+BALLOT_WITHDRAWN = 8                         # offset in it
 
 
 class UpdateFlags(enum.IntFlag):
@@ -58,6 +64,13 @@ class When(enum.IntEnum):
 
 class RequestFlags(enum.IntFlag):
     DRY_RUN = 1
+    TOGETHER = 2     # one more descriptor follows the payloads: a ballot
+
+
+class Decision(enum.IntEnum):
+    UNDECIDED = 0
+    COMMITTED = 1
+    ABANDONED = 2
 
 
 def runtime_directory() -> Path:
@@ -116,11 +129,11 @@ def pack_payload(generation: int, identity: bytes, parent: bytes, build_id: byte
     return head + bytes(PAYLOAD_SIZE - len(head))
 
 
-def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, when: When = When.NOW, timeout_ms: int = 0,
-                 generation: int = 0, build_id: bytes = b"", guard_ms: int = 0) -> bytes:
+def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, together: bool = False, when: When = When.NOW,
+                 timeout_ms: int = 0, generation: int = 0, build_id: bytes = b"", guard_ms: int = 0) -> bytes:
     """struct hr_request. `timeout_ms` is cut to what 32 bits hold; `generation` and `build_id` are for a revert, `guard_ms`
     for an apply."""
-    flags = RequestFlags.DRY_RUN if dry_run else RequestFlags(0)
+    flags = RequestFlags.DRY_RUN * dry_run | RequestFlags.TOGETHER * together
     return REQUEST.pack(REQUEST_MAGIC, ABI, op, flags, when, min(max(timeout_ms, 0), 0xFFFFFFFF), n_payloads,
                         generation, build_id, guard_ms)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +31,7 @@ from . import (
     plainparts,
     process,
     report,
+    together,
     vanished,
 )
 from .baseline import Store
@@ -76,8 +78,7 @@ def run(request: HotpatchRequest) -> int:
     attempts: dict[str, Attempt] = {}        # build-id -> what became of it
     results = [r for image in request.images for r in attempt_image(store, image, running, attempts)]
     begun = time.time()
-    for status in running.statuses:
-        results += patch_process(store, status, attempts, request)
+    results += patch_processes(store, running, attempts, request)
     if request.guard:
         results += watch(store, running, attempts, begun)
     results += settle(store, running, attempts)
@@ -364,46 +365,108 @@ def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], li
 # ---- processes ----------------------------------------------------------------------------------
 
 
-def patch_process(store: Store, status: process.ProcessStatus, attempts: Mapping[str, Attempt],
-                  request: HotpatchRequest) -> list[report.Result]:
-    """Bring all images of one process up to date, in one step each generation; none if one of them was refused."""
-    images = [i for i in status.images if i.build_id in attempts]
-    refused = [attempts[i.build_id].image.name for i in images if attempts[i.build_id].error is not None]
-    names = {i.build_id: attempts[i.build_id].image.name for i in images}
-    if refused:
-        others = ", ".join(n for n in names.values() if n not in refused)
-        said = f"pid {status.pid}: {others} not patched either, so that no edit is half there: {', '.join(refused)} was refused"
-        return [report.Result({}, problems=[report.Line(said, "bold red")], exit_code=1)] if others else []
-    results: list[report.Result] = []
-    try:
-        for outcome in bring_up_to_date(store, status, names, request.when, request.timeout, request.guard):
-            results.append(outcome)
-    except (HotreloadError, OSError) as e:
-        results.append(report.applied(", ".join(names.values()), [], [(status.pid, blockers.explain(status.pid, e))]))
+Patch = tuple[dict[str, Any], bytes, list[ObjectMap]]     # what bundle.Bundle.image gives
+Step = dict[str, Patch]                                   # build-id -> what its next generation brings
+
+
+def patch_processes(store: Store, running: Running, attempts: Mapping[str, Attempt],
+                    request: HotpatchRequest) -> list[report.Result]:
+    """Bring the processes up to date: all images of each in one step each generation, and all processes of a build together."""
+    concerned = [s for s in running.statuses if any(i.build_id in attempts for i in s.images)]
+    refused = {s.pid: [r.image.name for r in _attempts_of(s, attempts) if r.error is not None] for s in concerned}
+    results = [_half_there(s, refused[s.pid], attempts) for s in concerned if refused[s.pid]]
+    for group in groups([s for s in concerned if not refused[s.pid]], attempts):
+        results += patch_group(store, group, attempts, request)
     return results
 
 
-def bring_up_to_date(store: Store, status: process.ProcessStatus, names: Mapping[str, str], when: str = "quiescent",
-                     timeout: float = 10.0, guarded: float = 0.0) -> Iterator[report.Result]:
-    """Apply what the process lacks of the chains of its images (`names`: build-id -> program), oldest first.
+def _attempts_of(status: process.ProcessStatus, attempts: Mapping[str, Attempt]) -> list[Attempt]:
+    return [attempts[i.build_id] for i in status.images if i.build_id in attempts]
 
-    The generations that are next for each image go in one request: the process takes all of them or none. Each answer is
-    handed out before the next request is made: where one fails, those before it stand."""
+
+def _half_there(status: process.ProcessStatus, refused: Sequence[str], attempts: Mapping[str, Attempt]) -> report.Result:
+    """Where one image of a process was refused, the others are left as they are. Says nothing if there are no others."""
+    others = ", ".join(a.image.name for a in _attempts_of(status, attempts) if a.image.name not in refused)
+    said = f"pid {status.pid}: {others} not patched either, so that no edit is half there: {', '.join(refused)} was refused"
+    return report.Result({}, problems=[report.Line(said, "bold red")] if others else [], exit_code=1)
+
+
+def groups(statuses: Sequence[process.ProcessStatus], attempts: Mapping[str, Attempt]) -> list[list[process.ProcessStatus]]:
+    """Processes that run the same build, or are connected by builds that they share, are patched together."""
+    found: list[tuple[set[str], list[process.ProcessStatus]]] = []
+    for status in statuses:
+        builds, members = {i.build_id for i in status.images if i.build_id in attempts}, [status]
+        for other in [g for g in found if g[0] & builds]:
+            found.remove(other)
+            builds, members = other[0] | builds, other[1] + members
+        found.append((builds, members))
+    return [members for _, members in found]
+
+
+def patch_group(store: Store, group: Sequence[process.ProcessStatus], attempts: Mapping[str, Attempt],
+                request: HotpatchRequest) -> list[report.Result]:
+    names = {i.build_id: attempts[i.build_id].image.name for s in group for i in s.images if i.build_id in attempts}
+    steps: dict[int, list[Step]] = {}
+    unable: dict[int, Exception] = {}
+    for status in group:
+        try:
+            steps[status.pid] = steps_of(store, status, names)
+        except (HotreloadError, OSError) as e:
+            unable[status.pid] = e
+    if unable:
+        return [_left_out(names, {**unable, **{pid: together.left_alone() for pid in steps}})]
+    return bring_up_to_date(store, steps, names, request)
+
+
+def steps_of(store: Store, status: process.ProcessStatus, names: Mapping[str, str]) -> list[Step]:
+    """What the process lacks of the chains of its images, oldest first; one request each. Raises NotForImage."""
     waiting: dict[str, list[bundle.Bundle]] = {}
     for image in status.images:
         if image.build_id in names:
             chain = store.bundles(image.build_id)
             _check_history(status.pid, image, chain)
             waiting[image.build_id] = chain[image.generation:]
+    steps: list[Step] = []
     while any(waiting.values()):
         step = {b: chain.pop(0).image(b) for b, chain in waiting.items() if chain}
-        patches = {b: patch for b, patch in step.items() if patch is not None}
+        steps.append({b: patch for b, patch in step.items() if patch is not None})
+    return steps
+
+
+def bring_up_to_date(store: Store, steps: Mapping[int, Sequence[Step]], names: Mapping[str, str],
+                     request: HotpatchRequest) -> list[report.Result]:
+    """Take the steps of each process (by pid). Those that lack more begin, so that the last step is one for all of them;
+    whoever takes a step takes it together with the others. Where one fails, the steps before it stand."""
+    results: list[report.Result] = []
+    for left in range(max(map(len, steps.values()), default=0), 0, -1):
+        now = {pid: mine[-left] for pid, mine in steps.items() if len(mine) >= left}
+        outcome, seconds = take_step(store, now, request)
+        results += [report.applied(names[b], [report.image_outcome(pid, patch[0], answer.document, seconds[pid])])
+                    for pid, answer in outcome.results.items() for b, patch in now[pid].items()]
+        if outcome.failures:
+            waiting = {pid: together.left_alone() for pid in steps if pid not in now}
+            return [*results, _left_out(names, {**outcome.failures, **waiting})]
+    return results
+
+
+def take_step(store: Store, step: Mapping[int, Step], request: HotpatchRequest) -> tuple[together.Outcome, dict[int, float]]:
+    """One generation in all of these processes or in none; also how long each took, in seconds."""
+    seconds: dict[int, float] = {}
+
+    def ask(pid: int, ballot: int | None) -> process.ApplyResult:
         begun = time.monotonic()
-        answer = process.apply(status.pid, [store.payload(patch[1]) for patch in patches.values()], dry_run=False,
-                               when=when, timeout=timeout, guard=guarded)
-        taken = time.monotonic() - begun
-        yield from [report.applied(names[b], [report.image_outcome(status.pid, patch[0], answer.document, taken)])
-                    for b, patch in patches.items()]
+        files = [store.payload(patch[1]) for patch in step[pid].values()]
+        answer = process.apply(pid, files, when=request.when, timeout=request.timeout, ballot=ballot,
+                               guard=request.guard)
+        seconds[pid] = time.monotonic() - begun
+        return answer
+
+    return together.take({pid: partial(ask, pid) for pid in step}), seconds
+
+
+def _left_out(names: Mapping[str, str], failures: Mapping[int, Exception]) -> report.Result:
+    explained = [(pid, blockers.explain(pid, e)) for pid, e in failures.items()]
+    return report.applied(", ".join(dict.fromkeys(names.values())), [], explained)
 
 
 def _check_history(pid: int, image: process.LiveImage, chain: Sequence[bundle.Bundle]) -> None:

@@ -295,10 +295,11 @@ def status(pid: int, timeout: float = 10.0) -> ProcessStatus:
 
 
 def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.When | str = abi.When.NOW,
-          timeout: float = 10.0, guard: float = 0.0) -> ApplyResult:
+          timeout: float = 10.0, ballot: int | None = None, guard: float = 0.0) -> ApplyResult:
     """Hand `payloads` (at most abi.MAX_PAYLOADS files) to process `pid`, which takes all of them or none.
 
-    It makes copies of them. `when` is an abi.When or its name in lower case, `timeout` in seconds. With `guard` seconds the
+    It makes copies of them. `when` is an abi.When or its name in lower case, `timeout` in seconds, `ballot` the
+    descriptor of a together.Ballot if other processes are to take theirs in the same step. With `guard` seconds the
     process takes them back if they crash in that time (guard.wait). Raises NoAgent, AgentError, OSError if a file can't be
     opened.
     """
@@ -309,25 +310,29 @@ def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.W
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(open(path, "rb")).fileno() for path in payloads]
         link = opened.enter_context(_agent(pid, timeout))
-        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, when=moment, timeout_ms=_share(timeout),
-                                   guard_ms=0 if dry_run else int(1000 * guard))
-        code, doc = _exchange(link, pid, request, files, deadline, timeout)
+        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, together=ballot is not None, when=moment,
+                                   timeout_ms=_share(timeout), guard_ms=0 if dry_run else int(1000 * guard))
+        code, doc = _exchange(link, pid, request, files + _listed(ballot), deadline, timeout)
     return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
 
 
 def revert(pid: int, build_id: str, generation: int, dry_run: bool = False, when: abi.When | str = abi.When.QUIESCENT,
-           timeout: float = 10.0) -> ApplyResult:
+           timeout: float = 10.0, ballot: int | None = None) -> ApplyResult:
     """Bring one image of process `pid` back to an earlier `generation` (0: as built).
 
     `functions_changed` of the result counts the slots that went back. Arguments and errors are those of `apply`.
     """
     moment = abi.When[when.upper()] if isinstance(when, str) else when
     deadline = time.monotonic() + timeout
-    request = abi.pack_request(abi.Op.REVERT, dry_run=dry_run, when=moment, timeout_ms=_share(timeout), generation=generation,
-                               build_id=bytes.fromhex(build_id))
+    request = abi.pack_request(abi.Op.REVERT, dry_run=dry_run, together=ballot is not None, when=moment,
+                               timeout_ms=_share(timeout), generation=generation, build_id=bytes.fromhex(build_id))
     with _agent(pid, timeout) as link:
-        code, doc = _exchange(link, pid, request, [], deadline, timeout)
+        code, doc = _exchange(link, pid, request, _listed(ballot), deadline, timeout)
     return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
+
+
+def _listed(ballot: int | None) -> list[int]:
+    return [] if ballot is None else [ballot]
 
 
 def _share(timeout: float) -> int:

@@ -18,6 +18,7 @@ from .names import LOCAL_SEPARATOR
 
 Document = dict[str, Any]
 
+STOOD_BY = "ABANDONED_BY_OTHERS"      # the agents' code for it
 _SHOWN_NAMES = 8      # of a longer list, this many names and a count
 _LAYOUT = "type-layout"   # code of the refusals that come in crowds: every template made with a changed type
 _SHORT_ID = 12        # hex digits of a build-id in running text; `--json` has all of them
@@ -174,23 +175,38 @@ def applied(program: str, outcomes: Sequence[Document], failures: Sequence[tuple
     """The result of an apply: `outcomes` of `image_outcome`, `failures` as (pid, error).
 
     The document repeats the first outcome at the top level, so that the usual case, one process with one image, reads
-    without indexing. The exit code is that of the first failure.
+    without indexing. The exit code is that of the first failure; processes that only stood by come last.
     """
+    failures = sorted(failures, key=lambda f: _stood_by(f[1]))
     document: Document = {**(outcomes[0] if outcomes else {}), "program": program, "outcomes": list(outcomes)}
     document["failures"] = [{"pid": pid, **failure_document(error)} for pid, error in failures]
     lines = [line for outcome in outcomes for line in outcome_lines(program, outcome)]
     problems = [line for outcome in outcomes if not is_whole(outcome) for line in _not_whole(outcome)]
     code = 0 if all(is_whole(o) for o in outcomes) else 1
-    for pid, error in failures:
-        failed = failure(error)
-        unknown = "not known whether this process changed" if getattr(error, "unknown", False) else ""
-        became = unknown or getattr(error, "became", "nothing changed in this process")
-        problems.append(Line(f"{program} (pid {pid}): {became}", "bold red"))
-        problems += failed.problems
-        code = code or failed.exit_code
+    code = code or next((failure(error).exit_code for _, error in failures), 0)
     if failures and not outcomes:
         document.update(document["failures"][0])
-    return Result(document, lines, problems, code)
+    return Result(document, lines, problems + failures_of(program, failures), code)
+
+
+def failures_of(program: str, failures: Sequence[tuple[int, Exception]]) -> list[Line]:
+    """Who could not be patched and why; then, in one line, who was left as it was because of them."""
+    lines = []
+    for pid, error in failures:
+        if not _stood_by(error):
+            unknown = "not known whether this process changed" if getattr(error, "unknown", False) else ""
+            said = unknown or getattr(error, "became", "nothing changed in this process")
+            lines += [Line(f"{program} (pid {pid}): {said}", "bold red"), *failure(error).problems]
+    others = [str(pid) for pid, error in failures if _stood_by(error)]
+    if others:
+        lines.append(Line(f"{program} ({'pid' if len(others) == 1 else 'pids'} {', '.join(others)}): left unchanged, since all "
+                          "of them are patched or none", "bold red"))
+    return lines
+
+
+def _stood_by(error: Exception) -> bool:
+    """Whether it is only that another process could not take the patch."""
+    return _code_name(error) == STOOD_BY and not getattr(error, "document", {}).get("blocked")
 
 
 def guarded(outcomes: Sequence[Document], failures: Sequence[tuple[int, Exception]],
@@ -327,6 +343,18 @@ def reverted(path: str, before: int, answer: Document, seconds: float) -> Result
                   "bold green" if whole else "bold"),
              *_reverted_data(image), *_protections(outcome), *_old_code({**outcome, "functions_changed": n}), *_times(outcome)]
     return Result(outcome, lines, [] if whole else _not_whole(outcome), 0 if whole else 1)
+
+
+def reverted_together(path: str, results: Sequence[Result], failures: Sequence[tuple[int, Exception]]) -> Result:
+    """The result of a revert of several processes: `results` of `reverted`, `failures` as (pid, error); see `applied`."""
+    failures = sorted(failures, key=lambda f: _stood_by(f[1]))
+    document: Document = {**(results[0].document if results else {}), "outcomes": [r.document for r in results],
+                          "failures": [{"pid": pid, **failure_document(error)} for pid, error in failures]}
+    if failures and not results:
+        document.update(document["failures"][0])
+    code = max((r.exit_code for r in results), default=0) or next((failure(e).exit_code for _, e in failures), 0)
+    return Result(document, [line for r in results for line in r.lines],
+                  [line for r in results for line in r.problems] + failures_of(path, failures), code)
 
 
 def _reverted_data(image: Document) -> list[Line]:

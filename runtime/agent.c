@@ -55,7 +55,7 @@ struct connection {
   int64_t deadline_ms;
   struct hr_request request;
   size_t received;
-  int files[HR_MAX_PAYLOADS];
+  int files[HR_MAX_PAYLOADS + 1];
   unsigned n_files;
   bool files_lost; /* more came than allowed */
   struct hr_text answer;
@@ -281,27 +281,29 @@ static bool check_peer(const struct connection *c, struct hr_error *error) {
 static bool check_request(const struct connection *c, struct hr_error *error) {
   static const uint8_t zeros[HR_BUILD_ID_MAX];
   const struct hr_request *request = &c->request;
+  unsigned together = (request->flags & HR_TOGETHER) != 0; /* a descriptor */
 
   if (request->magic != HR_REQUEST_MAGIC)
     return hr_refuse(error, HR_BAD_REQUEST, "it does not begin with the magic number");
   if (request->abi != HR_ABI)
     return hr_refuse(error, HR_ABI_MISMATCH, "the request speaks version %u, the program version %d", request->abi,
                      HR_ABI);
-  if (request->n_payloads > HR_MAX_PAYLOADS || c->files_lost || request->n_payloads != c->n_files)
+  if (request->n_payloads > HR_MAX_PAYLOADS || c->files_lost || request->n_payloads + together != c->n_files)
     return hr_refuse(error, HR_BAD_REQUEST, "it announces %u payloads, %u descriptors came with it",
                      request->n_payloads, c->n_files);
   if (request->guard_ms > HR_MAX_GUARD_MS ||
       (request->guard_ms && (request->op != HR_OP_APPLY || request->flags & HR_DRY_RUN)))
     return hr_refuse(error, HR_BAD_REQUEST, "a guard of %llu ms, for operation %u",
                      (unsigned long long)request->guard_ms, request->op);
-  if (request->flags & ~(uint32_t)HR_DRY_RUN ||
+  if (request->flags & ~(uint32_t)(HR_DRY_RUN | HR_TOGETHER) || (together && request->flags & HR_DRY_RUN) ||
       (request->op != HR_OP_REVERT && (request->generation || memcmp(request->build_id, zeros, sizeof zeros))))
     return hr_refuse(error, HR_BAD_REQUEST, "it sets bits this version does not know");
   return true;
 }
 
 static enum hr_code apply(struct connection *c) {
-  struct hr_order order = {&c->request, c->files, c->socket.fd};
+  bool together = c->request.flags & HR_TOGETHER;
+  struct hr_order order = {&c->request, c->files, c->socket.fd, together ? c->files[c->request.n_payloads] : -1};
   enum hr_code code;
 
   __atomic_store_n(&hr_self.pending, 1, __ATOMIC_RELEASE);
@@ -381,7 +383,7 @@ static void take_files(struct connection *c, struct msghdr *message) {
       int file;
 
       memcpy(&file, CMSG_DATA(control) + i * sizeof file, sizeof file);
-      if (c->n_files < HR_MAX_PAYLOADS) {
+      if (c->n_files < sizeof c->files / sizeof *c->files) {
         c->files[c->n_files++] = file;
       } else {
         close(file);
@@ -394,7 +396,7 @@ static void take_files(struct connection *c, struct msghdr *message) {
 static enum want receive(struct connection *c) {
   union {
     struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int) * HR_MAX_PAYLOADS)];
+    char bytes[CMSG_SPACE(sizeof(int) * (HR_MAX_PAYLOADS + 1))];
   } control;
 
   while (c->received < sizeof c->request) {

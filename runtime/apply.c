@@ -263,6 +263,7 @@ static void release(struct hr_transaction *t) {
     if (t->candidates[i].handle)
       dlclose(t->candidates[i].handle);
   }
+  hr_ballot_close(t->ballot);
   munmap(t, sizeof *t);
 }
 
@@ -271,15 +272,33 @@ static bool end_guard(struct hr_error *error) {
   return hr_guard_end() || hr_refuse(error, HR_BUSY, "the patch before is being taken back after a crash");
 }
 
+static bool begin(struct hr_transaction *t) {
+  if (t->order->ballot >= 0 && !(t->ballot = hr_ballot_open(t->order->ballot, t->error)))
+    return false;
+  return t->order->request->op == HR_OP_REVERT ? prepare_revert(t) : prepare(t);
+}
+
+/* Nothing changes here. Where others are asked too, they need this one's word. */
+static bool attend(struct hr_transaction *t) {
+  struct hr_error unused = {.code = HR_OK}, *error = t->error;
+
+  t->error = &unused;
+  t->deadline_ns = hr_deadline_of(t);
+  if (t->ballot && !(t->order->request->flags & HR_DRY_RUN) && hr_ballot_prepared(t))
+    hr_ballot_agree(t);
+  t->error = error;
+  return hr_client_waits(t);
+}
+
 static enum hr_code run(struct hr_transaction *t, struct hr_text *text, int *generations) {
   struct hr_outcome outcome = {.order = t->order, .protections_restored = true};
   bool dry_run = t->order->request->flags & HR_DRY_RUN;
-  bool done = dry_run || end_guard(t->error);
+  bool done = (dry_run || end_guard(t->error)) && begin(t);
 
   if (done)
-    done = t->order->request->op == HR_OP_REVERT ? prepare_revert(t) : prepare(t);
-  if (done)
-    done = dry_run || all_already(t) ? hr_client_waits(t) : hr_commit(t, &outcome, generations);
+    done = dry_run || all_already(t) ? attend(t) : hr_commit(t, &outcome, generations);
+  if (!done && t->ballot)
+    hr_ballot_abandon(t->ballot);
   if (done)
     report(t, text, &outcome);
   else

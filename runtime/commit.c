@@ -27,6 +27,9 @@
 #define MILLISECOND 1000000ull
 #define FIRST_BUDGET (20 * MILLISECOND)   /* that all threads have to arrive; doubled where they need longer */
 #define LONGEST_BUDGET (320 * MILLISECOND)
+#define FIRST_HOLD (40 * MILLISECOND)     /* that threads stay halted until other processes are ready; doubled too */
+#define LONGEST_HOLD (640 * MILLISECOND)
+#define PATIENCE (20 * MILLISECOND)       /* with a process where threads come and go, before a round is given up */
 #define FIRST_PAUSE_MS 1                  /* between two attempts; doubled each time */
 #define LONGEST_PAUSE_MS 64
 #define POLL_MODE_MS 100                  /* hotreload_poll() must not hold its thread up for longer */
@@ -310,14 +313,17 @@ static bool find_codes(const struct hr_transaction *t, struct hr_codes *codes) {
 
 /* ---- one attempt at quiescence ---------------------------------------------------------------------------- */
 
-enum result { COMMITTED, IN_THE_WAY, STALE_TABLES };
+enum result { COMMITTED, IN_THE_WAY, STALE_TABLES, OTHERS_LATE, ABANDONED };
 
 struct attempt {
   struct hr_transaction *t;
   struct hr_outcome *outcome;
   const struct hr_codes *codes;
   struct hr_blocker blocker;
-  uint64_t budget_ns;
+  uint64_t budget_ns, hold_ns;
+  uint32_t round; /* of the ballot */
+  uint64_t round_begin_ns;
+  bool was_clear; /* in some round */
   unsigned interrupted;
   bool gated; /* there is a gate for every slot that changes */
   int *generations;
@@ -361,10 +367,21 @@ static void open_gates(struct attempt *a, uint64_t shut) {
   a->outcome->gates_us = (hr_now_ns() - shut + 999) / 1000;
 }
 
+/* Context: threads are halted. */
+static enum result agree(struct attempt *a) {
+  struct hr_ballot *ballot = a->t->ballot;
+  enum hr_vote vote = HR_VOTE_COMMIT;
+
+  if (ballot)
+    vote = hr_ballot_vote(ballot, a->round, hr_now_ns() + a->hold_ns, a->t->order->client);
+  if (vote == HR_VOTE_LATE && a->hold_ns < LONGEST_HOLD)
+    a->hold_ns *= 2;
+  return vote == HR_VOTE_COMMIT ? COMMITTED : vote == HR_VOTE_ABANDONED ? ABANDONED : OTHERS_LATE;
+}
+
 /* Context: both locks held. */
 static void halt_and_commit(struct attempt *a) {
   uint64_t shut = hr_now_ns(), start, ready, cpu;
-  bool clear;
 
   shut_gates(a);
   start = hr_now_ns();
@@ -373,14 +390,16 @@ static void halt_and_commit(struct attempt *a) {
     return;
   }
   a->interrupted = 0;
-  clear = hr_threads_visit(look_at_thread, a) && look_at_self(a);
-  if (clear)
+  if (hr_threads_visit(look_at_thread, a) && look_at_self(a)) {
+    a->was_clear = true;
+    a->result = agree(a);
+  }
+  if (a->result == COMMITTED)
     *a->generations = timed_commit(a->t, a->outcome);
   ready = hr_now_ns();
   cpu = cpu_ns();
   open_gates(a, shut);
   hr_threads_release();
-  a->result = clear ? COMMITTED : IN_THE_WAY;
   a->outcome->threads_stopped = hr_threads_stopped();
   a->outcome->threads_interrupted = a->interrupted;
   /* Of the release the time it took, not the time that the threads it woke kept this one from running. */
@@ -414,16 +433,19 @@ static void try_once(struct attempt *a) {
 
 /* ---- until the deadline ---------------------------------------------------------------------------------------- */
 
-static bool prepare_attempt(struct attempt *a) {
-  struct hr_transaction *t = a->t;
+static bool open_all(struct hr_transaction *t) {
   unsigned i;
 
   for (i = 0; i < t->n_candidates; i++)
     if (!hr_open_pages(&t->candidates[i], t->error))
       return false;
-  if (!hr_stacks_prepare(t->error) || !hr_unwind_prepare(t->error))
+  return true;
+}
+
+static bool prepare_attempt(struct attempt *a) {
+  if (!open_all(a->t) || !hr_stacks_prepare(a->t->error) || !hr_unwind_prepare(a->t->error))
     return false;
-  a->gated = hr_gates_prepare(t);
+  a->gated = hr_gates_prepare(a->t);
   if (a->gated)
     hr_sleepers_look(a->codes);
   else
@@ -455,6 +477,31 @@ static void note_blocker(struct hr_blocker *known, const struct hr_blocker *seen
   *known = *seen;
 }
 
+static bool is_abandoned(const struct attempt *a) {
+  return a->result == ABANDONED || (a->t->ballot && hr_ballot_is_lost(a->t->ballot, a->t->order->client));
+}
+
+static void begin_round(struct attempt *a) {
+  uint32_t round = a->t->ballot ? hr_ballot_round(a->t->ballot) : 0;
+
+  if (round != a->round)
+    a->round_begin_ns = hr_now_ns();
+  a->round = round;
+}
+
+/* Whoever is in the way in one process keeps the threads of the others halted no longer. Only where they come and go is
+ * it tried again within the round: many processes with a busy thread each are hardly ever clear at the same time. True:
+ * the round goes on. */
+static bool end_round(struct attempt *a) {
+  if (!a->t->ballot)
+    return false;
+  if (a->was_clear && a->result == IN_THE_WAY && hr_ballot_round(a->t->ballot) == a->round &&
+      hr_now_ns() < a->round_begin_ns + PATIENCE)
+    return true;
+  hr_ballot_next_round(a->t->ballot, a->round);
+  return false;
+}
+
 static bool refuse_for(struct hr_error *error, const struct hr_blocker *blocker) {
   char name[32], words[256] = "";
   unsigned long long ms = blocker->since_ms;
@@ -483,7 +530,19 @@ static bool refuse_for(struct hr_error *error, const struct hr_blocker *blocker)
   }
 }
 
-static uint64_t deadline_of(const struct hr_transaction *t) {
+/* Whoever was in the way here is named, also where another process gave up first. */
+static bool give_up(const struct attempt *a, const struct hr_blocker *known) {
+  bool abandoned = is_abandoned(a);
+
+  if (a->t->ballot && known->obstacle == HR_OBSTACLE_NONE)
+    return hr_ballot_refuse(a->t->error, !abandoned);
+  refuse_for(a->t->error, known);
+  if (abandoned && hr_now_ns() < a->t->deadline_ns)
+    a->t->error->code = HR_ABANDONED_BY_OTHERS;
+  return false;
+}
+
+uint64_t hr_deadline_of(const struct hr_transaction *t) {
   uint64_t ms = t->order->request->timeout_ms;
 
   if (hr_poller() && ms > POLL_MODE_MS)
@@ -492,30 +551,34 @@ static uint64_t deadline_of(const struct hr_transaction *t) {
 }
 
 static bool retry_until_deadline(struct attempt *a) {
-  uint64_t deadline = deadline_of(a->t), first_seen = hr_now_ns(), now;
+  uint64_t deadline = a->t->deadline_ns, first_seen = hr_now_ns(), now;
   struct hr_blocker known = {.obstacle = HR_OBSTACLE_NONE};
   uint64_t budget = FIRST_BUDGET;
   int pause_ms = FIRST_PAUSE_MS;
+  bool goes_on;
 
-  for (;;) {
+  for (a->hold_ns = FIRST_HOLD;;) {
     if (!prepare_attempt(a))
       return false;
+    begin_round(a);
     now = hr_now_ns();
     a->budget_ns = now + budget < deadline || budget == FIRST_BUDGET ? budget : FIRST_BUDGET;
     try_once(a);
     if (a->result == COMMITTED)
       return true;
+    goes_on = end_round(a);
     if (a->result == IN_THE_WAY)
       note_blocker(&known, &a->blocker, &first_seen);
     now = hr_now_ns();
-    if (now >= deadline) {
-      known.since_ms = (now - first_seen) / MILLISECOND;
-      return refuse_for(a->t->error, &known);
-    }
+    if (a->result == OTHERS_LATE)
+      known.obstacle = HR_OBSTACLE_NONE;
+    known.since_ms = (now - first_seen) / MILLISECOND;
+    if (now >= deadline || is_abandoned(a))
+      return give_up(a, &known);
     close_all(a->t); /* not writable while we wait */
-    if (!pause_between(a->t, pause_ms))
+    if (!pause_between(a->t, goes_on ? FIRST_PAUSE_MS : pause_ms))
       return false;
-    pause_ms = pause_ms < LONGEST_PAUSE_MS ? 2 * pause_ms : pause_ms;
+    pause_ms = pause_ms < LONGEST_PAUSE_MS && !goes_on ? 2 * pause_ms : pause_ms;
     if (known.obstacle == HR_OBSTACLE_DEAF && budget < LONGEST_BUDGET)
       budget *= 2;
   }
@@ -550,6 +613,8 @@ static bool bring_in_quiescent(struct hr_transaction *t, struct hr_outcome *outc
 static bool bring_in_now(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
   sigset_t all, before;
 
+  if (t->ballot && !(open_all(t) && hr_ballot_agree(t)))
+    return false;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
   hr_commit_lock();
@@ -566,7 +631,7 @@ static bool bring_in_at_safepoints(struct hr_transaction *t, struct hr_outcome *
 
   if (!hr_threads_prepare(t->error))
     return false;
-  met = hr_safepoints_gather(deadline_of(t), t->order->client, &blocker);
+  met = hr_safepoints_gather(t->deadline_ns, t->order->client, &blocker);
   blocker.since_ms = (hr_now_ns() - start) / MILLISECOND;
   if (met)
     done = bring_in_now(t, outcome, generations);
@@ -589,6 +654,14 @@ static bool close_alone(struct hr_transaction *t) {
   return done;
 }
 
+/* Until all the processes that take it together are prepared, and hooks have said yes. */
+static bool wait_for_others(struct hr_transaction *t) {
+  if (!t->ballot)
+    return true;
+  close_all(t);
+  return hr_ballot_prepared(t);
+}
+
 /* Waits for the moment, commits, and closes the pages again. False: nothing was changed, and t->error says why. */
 bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
   uint32_t when = t->order->request->when;
@@ -596,7 +669,8 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
 
   if (when > HR_WHEN_SAFEPOINT)
     return hr_refuse(t->error, HR_BAD_REQUEST, "there is no consistency %u", when);
-  if (!hr_hooks_before(t) || !hr_client_waits(t) || !hr_guard_prepare(t))
+  t->deadline_ns = hr_deadline_of(t);
+  if (!hr_hooks_before(t) || !hr_client_waits(t) || !hr_guard_prepare(t) || !wait_for_others(t))
     return false;
   if (when == HR_WHEN_NOW || !changes_anything(t))
     done = bring_in_now(t, outcome, generations);

@@ -92,7 +92,7 @@ struct hr_image_head {
 
 enum hr_op { HR_OP_STATUS = 1, HR_OP_APPLY = 2, HR_OP_REVERT = 3 };
 enum hr_when { HR_WHEN_NOW = 0, HR_WHEN_QUIESCENT = 1, HR_WHEN_SAFEPOINT = 2 };
-enum hr_request_flags { HR_DRY_RUN = 1 };
+enum hr_request_flags { HR_DRY_RUN = 1, HR_TOGETHER = 2 };
 
 struct hr_request {
   uint32_t magic;
@@ -112,6 +112,26 @@ struct hr_reply {
   uint16_t abi;
   uint16_t code;   /* enum hr_code */
   uint32_t length; /* bytes of JSON that follow */
+};
+
+/* ---- several processes that take a patch together ----------------------------------------------
+ * With HR_TOGETHER one more descriptor comes behind those of the payloads: a file of memfd_create() that holds a
+ * struct hr_ballot and is sealed against shrinking. All processes that are asked get the same one, and change `state`
+ * atomically; it is a futex. Bits 0 to 11: how many are ready, 12 to 29: in which round, 30 and 31: the decision.
+ * In round 0 a process is ready when it is prepared, and round 1 begins when all are. In a later round it is ready
+ * when it could commit now; the one that makes all of them ready changes the word to HR_COMMITTED instead. */
+#define HR_BALLOT_MAGIC 0x31425248u /* "HRB1" */
+#define HR_BALLOT_READY 0xfffu
+#define HR_BALLOT_ROUND_SHIFT 12
+#define HR_BALLOT_DECISION_SHIFT 30
+
+enum hr_decision { HR_UNDECIDED = 0, HR_COMMITTED = 1, HR_ABANDONED = 2 };
+
+struct hr_ballot {
+  uint32_t magic;
+  uint32_t members;   /* processes that are asked: 1 to HR_BALLOT_READY */
+  uint32_t withdrawn; /* set to 1 by the tool: decide against it, unless it is decided */
+  uint32_t state;     /* 0 at first */
 };
 
 enum hr_code {

@@ -327,11 +327,14 @@ struct hr_order { /* an apply as it came in */
   const struct hr_request *request;
   const int *files; /* request->n_payloads of them */
   int client;       /* who waits for the answer, or -1 */
+  int ballot;       /* HR_TOGETHER: descriptor of the ballot, else -1 */
 };
 
 struct hr_transaction { /* allocated with mmap: too large for the agent's stack */
   const struct hr_order *order;
   struct hr_error *error;
+  struct hr_ballot *ballot; /* null: this process takes it alone */
+  uint64_t deadline_ns;
   struct hr_elf elfs[HR_MAX_PAYLOADS];
   struct hr_candidate candidates[HR_MAX_CANDIDATES];
   unsigned n_candidates;
@@ -366,6 +369,7 @@ uint64_t hr_count_live(const struct hr_candidate *c);
 
 bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *generations);
 bool hr_client_waits(const struct hr_transaction *t);
+uint64_t hr_deadline_of(const struct hr_transaction *t);
 uint64_t hr_now_ns(void);
 
 void hr_codes_sort(struct hr_codes *codes);
@@ -400,6 +404,21 @@ const char *hr_guard_text(size_t *size);
 void hr_guard_leave(void);
 void hr_guard_forget(void);
 void hr_report_guard(struct hr_text *text, const struct hr_guard_report *report);
+
+/* ---- ballot.c: several processes, all or none -------------------------------------------------------------- */
+
+enum hr_vote { HR_VOTE_WAITS, HR_VOTE_ANEW, HR_VOTE_LATE, HR_VOTE_COMMIT, HR_VOTE_ABANDONED };
+
+struct hr_ballot *hr_ballot_open(int file, struct hr_error *error);
+void hr_ballot_close(struct hr_ballot *b);
+uint32_t hr_ballot_round(const struct hr_ballot *b);
+void hr_ballot_next_round(struct hr_ballot *b, uint32_t round);
+enum hr_vote hr_ballot_vote(struct hr_ballot *b, uint32_t round, uint64_t until_ns, int client);
+bool hr_ballot_prepared(struct hr_transaction *t);
+bool hr_ballot_agree(struct hr_transaction *t);
+bool hr_ballot_is_lost(struct hr_ballot *b, int client);
+void hr_ballot_abandon(struct hr_ballot *b);
+bool hr_ballot_refuse(struct hr_error *error, bool late);
 
 /* ---- hooks.c, safepoint.c ----------------------------------------------------------------------------------- */
 

@@ -1,12 +1,14 @@
-"""`hotpatch apply BUNDLE`: brings a bundle into running processes; each takes all of it or nothing."""
+"""`hotpatch apply BUNDLE`: brings a bundle into running processes; all of them take all of it, or none anything."""
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import blockers, guard, process, report
+from .. import blockers, guard, process, report, together
 from ..errors import HotreloadError, NotForImage
 from . import UsageError, readable_file, seconds, state_directory
 
@@ -22,8 +24,9 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=readable_file, metavar="BUNDLE")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--pid", type=int, action="extend", nargs="+", metavar="PID",
-                       help="these processes (default: the one process of yours that runs an image of the bundle)")
-    which.add_argument("--all", action="store_true", help="every process of yours that runs an image of the bundle")
+                       help="these processes, together (default: the one process of yours that runs an image of the bundle)")
+    which.add_argument("--all", action="store_true", help="every process of yours that runs an image of the bundle, "
+                                                           "all of them or none")
     parser.add_argument("--when", choices=("now", "quiescent", "safepoint"), default="quiescent",
                         help="quiescent (default): all threads halt for a moment, and none may be in a function that changes; "
                              "now: no thread is stopped, and calls under way finish in the old code; safepoint: all threads "
@@ -41,14 +44,8 @@ def run(args: argparse.Namespace) -> report.Result:
     bundle = bundles.read(args.bundle)
     pids = _chosen(args, bundle.manifest)
     payloads = _file_payloads(bundle)
-    outcomes: list[report.Document] = []
-    failures: list[tuple[int, Exception]] = []
     begun = time.time()
-    for pid in pids:
-        try:
-            outcomes += _apply(pid, bundle.manifest, payloads, args)
-        except HotreloadError as e:
-            failures.append((pid, blockers.explain(pid, e)))
+    outcomes, failures = _read(bundle.manifest, _ask_all(pids, bundle.manifest, payloads, args))
     if args.guard and not args.dry_run:
         outcomes, failures = report.guarded(outcomes, failures, guard.watch_all(pids, begun, payloads))
     return report.applied(bundle.manifest["program"], outcomes, failures)
@@ -80,20 +77,56 @@ def _loaded(status: process.ProcessStatus, manifest: report.Document) -> list[re
     return [image for image in manifest["images"] if image["build_id"] in loaded]
 
 
-def _apply(pid: int, manifest: report.Document, payloads: dict[str, Path],
-           args: argparse.Namespace) -> list[report.Document]:
-    """Send one process the payloads of its images; one outcome for each of them."""
-    begun = time.monotonic()
-    images = _loaded(process.status(pid, min(args.timeout, _STATUS_SECONDS)), manifest)
+@dataclass
+class _Done:
+    """What became of it, by pid."""
+    images: dict[int, list[report.Document]] = field(default_factory=dict)     # the manifest's entries for its images
+    seconds: dict[int, float] = field(default_factory=dict)
+    outcome: together.Outcome = field(default_factory=together.Outcome)
+
+
+def _ask_all(pids: list[int], manifest: report.Document, payloads: dict[str, Path], args: argparse.Namespace) -> _Done:
+    done = _Done()
+    unable: dict[int, Exception] = {}
+    for pid in pids:
+        try:
+            done.images[pid] = _images_of(pid, manifest, args.timeout)
+        except HotreloadError as e:
+            unable[pid] = e
+
+    def ask(pid: int, ballot: int | None) -> process.ApplyResult:
+        begun = time.monotonic()
+        files = [payloads[image["build_id"]] for image in done.images[pid]]
+        answer = process.apply(pid, files, args.dry_run, args.when, args.timeout, ballot, args.guard)
+        done.seconds[pid] = time.monotonic() - begun
+        return answer
+
+    asks = {pid: partial(ask, pid) for pid in done.images}
+    if args.dry_run:
+        done.outcome = together.ask_each(asks)
+    elif not unable:
+        done.outcome = together.take(asks)
+    else:
+        done.outcome.failures = {pid: together.left_alone() for pid in asks}
+    done.outcome.failures.update(unable)
+    return done
+
+
+def _read(manifest: report.Document, done: _Done) -> tuple[list[report.Document], list[tuple[int, Exception]]]:
+    """Outcomes and failures, as report.applied wants them."""
+    outcomes = [report.image_outcome(pid, image, answer.document, done.seconds[pid])
+                for pid, answer in done.outcome.results.items() for image in done.images[pid]]
+    return outcomes, [(pid, blockers.explain(pid, e)) for pid, e in done.outcome.failures.items()]
+
+
+def _images_of(pid: int, manifest: report.Document, timeout: float) -> list[report.Document]:
+    """The manifest's entries for the images of one process. Raises NotForImage if there are none."""
+    images = _loaded(process.status(pid, min(timeout, _STATUS_SECONDS)), manifest)
     if not images:
         wanted = ", ".join(image["build_id"] for image in manifest["images"])
         raise NotForImage(f"pid {pid} runs no image that the bundle is for (build-id {wanted}); "
                           "make a bundle from the build that it was started from")
-    files = [payloads[image["build_id"]] for image in images]
-    answer = process.apply(pid, files, dry_run=args.dry_run, when=args.when, timeout=args.timeout,
-                           guard=args.guard)
-    taken = time.monotonic() - begun
-    return [report.image_outcome(pid, image, answer.document, taken) for image in images]
+    return images
 
 
 def _file_payloads(bundle: Bundle) -> dict[str, Path]:

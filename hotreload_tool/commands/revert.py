@@ -1,20 +1,21 @@
-"""`hotpatch revert --pid PID`: brings an image of a process back to an earlier generation."""
+"""`hotpatch revert --pid PID …`: brings an image of one process, or of several together, back to an earlier generation."""
 from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
-from .. import blockers, process, report
-from ..errors import HotreloadError
+from .. import blockers, process, report, together
 from . import UsageError, seconds
 
 NAME = "revert"
-HELP = "bring a process back to an earlier generation"
+HELP = "bring processes back to an earlier generation"
 _STATUS_SECONDS = 5.0
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pid", type=int, required=True, metavar="PID")
+    parser.add_argument("--pid", type=int, required=True, action="extend", nargs="+", metavar="PID",
+                        help="the process; several go back together, all of them or none")
     parser.add_argument("--to", type=_generation, metavar="GEN", help="0 is the program as built (default: the one before)")
     parser.add_argument("--image", metavar="NAME", help="which image, by file name or the beginning of its build-id "
                                                         "(default: the one that is patched)")
@@ -31,20 +32,42 @@ def _generation(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> report.Result:
-    begun = time.monotonic()
-    image = _chosen(args, process.status(args.pid, min(args.timeout, _STATUS_SECONDS)).images)
-    generation = max(0, image.generation - 1) if args.to is None else args.to
-    if generation > image.generation:
-        raise UsageError(f"{image.path} in process {args.pid} is at generation {image.generation}, before generation "
-                         f"{generation}; `hotpatch apply` goes forward")
-    try:
-        answer = process.revert(args.pid, image.build_id, generation, args.dry_run, args.when, args.timeout)
-    except HotreloadError as e:
-        raise blockers.explain(args.pid, e) from None
-    return report.reverted(image.path, image.generation, answer.document, time.monotonic() - begun)
+    pids = list(dict.fromkeys(args.pid))
+    images = {pid: _chosen(pid, args, process.status(pid, min(args.timeout, _STATUS_SECONDS)).images) for pid in pids}
+    generation = _target(args, images)
+    taken: dict[int, float] = {}
+
+    def ask(pid: int, ballot: int | None) -> process.ApplyResult:
+        begun = time.monotonic()
+        answer = process.revert(pid, images[pid].build_id, generation, args.dry_run, args.when, args.timeout, ballot)
+        taken[pid] = time.monotonic() - begun
+        return answer
+
+    asks = {pid: partial(ask, pid) for pid in pids}
+    outcome = together.ask_each(asks) if args.dry_run else together.take(asks)
+    results = [report.reverted(images[pid].path, images[pid].generation, answer.document, taken[pid])
+               for pid, answer in outcome.results.items()]
+    failures = [(pid, blockers.explain(pid, e)) for pid, e in outcome.failures.items()]
+    if len(pids) == 1:
+        return results[0] if results else report.failure(failures[0][1])
+    return report.reverted_together(images[pids[0]].path, results, failures)
 
 
-def _chosen(args: argparse.Namespace, images: list[process.LiveImage]) -> process.LiveImage:
+def _target(args: argparse.Namespace, images: dict[int, process.LiveImage]) -> int:
+    """The generation to go back to. Raises UsageError."""
+    now = {image.generation for image in images.values()}
+    if args.to is None and len(now) > 1:
+        where = ", ".join(f"{pid} at {image.generation}" for pid, image in images.items())
+        raise UsageError(f"the processes are at different generations ({where}); choose with --to")
+    generation: int = max(0, min(now) - 1) if args.to is None else args.to
+    for pid, image in images.items():
+        if generation > image.generation:
+            raise UsageError(f"{image.path} in process {pid} is at generation {image.generation}, before generation "
+                             f"{generation}; `hotpatch apply` goes forward")
+    return generation
+
+
+def _chosen(pid: int, args: argparse.Namespace, images: list[process.LiveImage]) -> process.LiveImage:
     """The one image that is meant. Raises UsageError."""
     found = [i for i in images if i.generation or args.to is not None or args.image]
     if args.image:
@@ -54,7 +77,7 @@ def _chosen(args: argparse.Namespace, images: list[process.LiveImage]) -> proces
     if len(patched or found) == 1:
         return (patched or found)[0]
     if not found:
-        raise UsageError(f"process {args.pid} has no image {args.image}" if args.image else
-                         f"nothing is patched in process {args.pid}")
+        raise UsageError(f"process {pid} has no image {args.image}" if args.image else
+                         f"nothing is patched in process {pid}")
     several = ", ".join(i.path for i in patched or found)
-    raise UsageError(f"several images of process {args.pid} could be meant: {several}; choose with --image")
+    raise UsageError(f"several images of process {pid} could be meant: {several}; choose with --image")

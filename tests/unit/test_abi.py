@@ -43,6 +43,10 @@ int main(void) {
   SIZE(hr_request); AT(hr_request, magic); AT(hr_request, abi); AT(hr_request, op); AT(hr_request, flags);
   AT(hr_request, when); AT(hr_request, timeout_ms); AT(hr_request, n_payloads); AT(hr_request, generation);
   AT(hr_request, build_id); AT(hr_request, guard_ms); NUMBER(HR_MAX_GUARD_MS);
+  NUMBER(HR_TOGETHER); NUMBER(HR_BALLOT_MAGIC); NUMBER(HR_BALLOT_READY); NUMBER(HR_BALLOT_DECISION_SHIFT);
+  SHOW("decision UNDECIDED", HR_UNDECIDED); SHOW("decision COMMITTED", HR_COMMITTED);
+  SHOW("decision ABANDONED", HR_ABANDONED);
+  SIZE(hr_ballot); AT(hr_ballot, magic); AT(hr_ballot, members); AT(hr_ballot, withdrawn); AT(hr_ballot, state);
   SIZE(hr_reply); AT(hr_reply, magic); AT(hr_reply, abi); AT(hr_reply, code); AT(hr_reply, length);
 #define HR_CODE(name, number, exit_code, text) NUMBER(HR_##name); SHOW("exit " #name, exit_code);
 #include "hr_codes.def"
@@ -88,6 +92,15 @@ def test_enums(seen: dict[str, int], prefix: str, members: type[abi.Op]) -> None
 
 def test_request_flags(seen: dict[str, int]) -> None:
     assert abi.RequestFlags.DRY_RUN == seen["HR_DRY_RUN"]
+    assert abi.RequestFlags.TOGETHER == seen["HR_TOGETHER"]
+
+
+def test_ballot(seen: dict[str, int]) -> None:
+    assert seen["HR_BALLOT_MAGIC"] == abi.BALLOT_MAGIC
+    assert seen["HR_BALLOT_READY"] == abi.BALLOT_READY
+    assert seen["HR_BALLOT_DECISION_SHIFT"] == abi.BALLOT_DECISION_SHIFT
+    assert seen["hr_ballot.withdrawn"] == abi.BALLOT_WITHDRAWN
+    assert {d.name: d.value for d in abi.Decision} == {k.split()[1]: v for k, v in seen.items() if k.startswith("decision ")}
 
 
 def test_codes_are_those_of_the_compiler(seen: dict[str, int]) -> None:
@@ -143,6 +156,7 @@ def test_payload_of_wrong_sizes_is_refused(identity: int, build_id: int) -> None
     ("hr_part", abi.PART, ["start", "size", "redirect"]),
     ("hr_update", abi.UPDATE, ["address", "old_content", "new_content", "size", "flags"]),
     ("hr_reply", abi.REPLY, ["magic", "abi", "code", "length"]),
+    ("hr_ballot", abi.BALLOT, ["magic", "members", "withdrawn", "state"]),
 ])
 def test_layouts(seen: dict[str, int], struct: str, layout: object, fields: list[str]) -> None:
     """Each field alone holds ones: their place in the packed bytes is the compiler's offset."""

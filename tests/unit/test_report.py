@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hotreload_tool import process, report
+from hotreload_tool import abi, process, report, together
 from hotreload_tool.errors import Damaged, HotreloadError, Refusal, Refused
 
 BUILD_ID = "ab" * 20
@@ -142,6 +142,36 @@ def test_a_failure_in_one_of_two_processes_fails_the_whole() -> None:
     assert result.document["pid"] == PID
     assert result.document["failures"] == [{"pid": 99, "error": "HOTRELOADERROR", "message": "no such process",
                                             "exit_code": 3}]
+
+
+def test_processes_that_stood_by_come_last_and_in_one_line() -> None:
+    by = process.AgentError(abi.Code["ABANDONED_BY_OTHERS"], "another process could not")
+    blocked = process.AgentError(abi.Code["ABANDONED_BY_OTHERS"], "another process could not", "thread 5 is in f",
+                                 {"blocked": {"tid": 5}})
+    late = process.AgentError(abi.Code["DEADLINE"], "the deadline passed")
+    result = report.applied("build/game", [], [(1, by), (2, late), (3, blocked), (4, by)])
+    assert result.exit_code == 4
+    assert [f["pid"] for f in result.document["failures"]] == [2, 3, 1, 4]
+    assert text(result.problems).splitlines()[-1] == (
+        "build/game (pids 1, 4): left unchanged, since all of them are patched or none")
+    assert "thread 5 is in f" in text(result.problems)
+
+
+def test_one_that_takes_it_later_is_not_said_to_be_unchanged() -> None:
+    result = report.applied("build/game", [outcome()], [(99, together.TakesItLater(99, 2.0))])
+    assert result.exit_code == 4 and "takes it as soon as it runs on" in text(result.problems)
+    assert "unchanged" not in text(result.problems) and "nothing changed" not in text(result.problems)
+
+
+def test_a_revert_of_several() -> None:
+    image_said = {"build_id": "ab", "generation": 0, "already": False, "functions_changed": 1, "functions_live": 1,
+                  "updates_applied": 0, "updates_kept": 0}
+    went = [report.reverted("build/game", 1, answer() | {"pid": pid, "images": [image_said]}, 0.1) for pid in (5, 6)]
+    result = report.reverted_together("build/game", went, [])
+    assert result.exit_code == 0 and [o["pid"] for o in result.document["outcomes"]] == [5, 6] and result.document["pid"] == 5
+    late = process.AgentError(abi.Code["DEADLINE"], "the deadline passed")
+    failed = report.reverted_together("build/game", [], [(5, late)])
+    assert failed.exit_code == 4 and failed.document["message"] == "the deadline passed"
 
 
 def test_when_nothing_succeeded_the_document_says_why_at_the_top() -> None:
