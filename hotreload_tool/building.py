@@ -5,10 +5,8 @@ The SCons tool calls these in its actions, `hotpatch cc` behind the compiler. Im
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .settings import Settings
@@ -51,9 +49,9 @@ def file_image(directory: str, path: str, program: str, plain: Mapping[str, str]
     patched, so it is not kept: None. Raises Refused, Damaged, OSError.
     """
     from . import baseline, errors
-    store = baseline.Store(Path(directory))
+    store = baseline.Store(directory)
     try:
-        build_id = store.file_image(Path(path), program)
+        build_id = store.file_image(path, program)
     except errors.Refused as e:
         if {refusal.code for refusal in e.refusals} != {"not-instrumented"}:
             raise
@@ -71,4 +69,5 @@ def plain_objects(objects: Mapping[str, str]) -> dict[str, str]:
 
 
 def digest_of(*texts: str) -> str:
+    import hashlib
     return hashlib.blake2b("\0".join(texts).encode(errors="surrogateescape"), digest_size=16).hexdigest()

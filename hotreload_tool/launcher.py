@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
 from typing import NamedTuple, NoReturn
 
 from . import building, command_line, runtime_build, settings
@@ -32,6 +31,7 @@ _REPOSITORY = (".git", ".hg", ".svn", ".bzr", "debian")
 _COMPILER_VARIABLES = ("PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH",
                        "GCC_EXEC_PREFIX", "SOURCE_DATE_EPOCH")
 _OBJECTS = "objects"
+_STRIP = "-s"
 
 
 class LauncherError(Exception):
@@ -118,7 +118,7 @@ def is_probe(asked: Invocation, cwd: str) -> bool:
     paths = [asked.output or "", *(s.path for s in asked.sources), *asked.inputs]
     if any(os.path.basename(path).startswith(_PROBE_FILE) for path in paths):
         return True
-    return any(not _PROBE_FOLDERS.isdisjoint(PurePath(path).parts) for path in (cwd, *paths))
+    return any(not _PROBE_FOLDERS.isdisjoint(path.split("/")) for path in (cwd, *paths))
 
 
 def run(launch: Launch, command: list[str]) -> None:
@@ -279,9 +279,12 @@ def _link(launch: Launch, made: Sequence[str], command: list[str]) -> None:
         _become(command)
     output = asked.output or "a.out"
     runtime = _runtime(launch)
-    _run([*command, *runtime[:-1], *runtime_build.link_words(runtime[-1])])
-    with building.whole_or_removed(output), _errors_for_people(output):
-        _file(launch, output, inputs, archives)
+    _run([*(word for word in command if word != _STRIP), *runtime[:-1], *runtime_build.link_words(runtime[-1])])
+    with building.whole_or_removed(output):
+        with _errors_for_people(output):
+            _file(launch, output, inputs, archives)
+        if _STRIP in command:        # what is filed keeps its symbols: bundles are made from it
+            _run(["strip", "-s", output])
 
 
 def _static_libraries(asked: Invocation) -> list[str]:
@@ -325,13 +328,14 @@ def _file(launch: Launch, output: str, inputs: Sequence[str], archives: Sequence
 
 def _runtime(launch: Launch) -> list[str]:
     """The runtime's objects for this compiler, made once; the archive last."""
+    from pathlib import Path
     compiler = _c_compiler(launch.compiler)
     environment = {name: launch.environ[name] for name in _COMPILER_VARIABLES if name in launch.environ}
     sources = runtime_build.sources()
     if not sources:
         raise LauncherError(f"the runtime's sources are missing from {runtime_build.sources_directory()}; "
                             "install scons-hotreload again")
-    version = building.digest_of(*(p.read_text() for p in sorted(runtime_build.sources_directory().rglob("*.[ch]"))))
+    version = building.digest_of(*(p.read_text() for p in sorted(Path(runtime_build.sources_directory()).rglob("*.[ch]"))))
     name = runtime_build.configuration([*compiler, version], launch.chosen.arena, environment)
     folder = os.path.join(launch.directory, "runtime", name)
     objects = [os.path.join(folder, f"{source.stem}.o") for source in sources if source.stem != runtime_build.POLL]
@@ -354,7 +358,8 @@ def _make_runtime(compiler: Sequence[str], arena: int, sources: Sequence[str], f
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     scratch = tempfile.mkdtemp(prefix=".making-", dir=os.path.dirname(folder))
     try:
-        made = {PurePath(source).stem: os.path.join(scratch, f"{PurePath(source).stem}.o") for source in sources}
+        stems = [os.path.splitext(os.path.basename(source))[0] for source in sources]
+        made = {stem: os.path.join(scratch, f"{stem}.o") for stem in stems}
         for source, path in zip(sources, made.values()):
             _run([*runtime_build.compile_command(compiler, arena), "-o", path, source])
         _run(["ar", "rcs", os.path.join(scratch, runtime_build.ARCHIVE), made[runtime_build.POLL]])

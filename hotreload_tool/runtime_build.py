@@ -5,11 +5,13 @@ Imports nothing heavy: read at every start of a build and of a compiler.
 from __future__ import annotations
 
 import functools
-import hashlib
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-_HERE = Path(__file__).resolve().parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
 POLL = "poll"          # in an archive of its own: linked only where a program calls it
 ARCHIVE = f"libhotreload_{POLL}.a"
 CFLAGS = ("-std=gnu11", "-fPIC", "-O2", "-fvisibility=hidden", "-g")
@@ -17,15 +19,17 @@ BUILD_ID = "-Wl,--build-id=sha1"
 
 
 @functools.cache
-def sources_directory() -> Path:
+def sources_directory() -> str:
     """Where the runtime's sources are: inside an installed package, or beside it in the repository."""
-    packaged = _HERE / "runtime"
-    return packaged if packaged.is_dir() else _HERE.parent / "runtime"
+    here = os.path.dirname(os.path.realpath(__file__))
+    packaged = os.path.join(here, "runtime")
+    return packaged if os.path.isdir(packaged) else os.path.join(os.path.dirname(here), "runtime")
 
 
 def sources() -> list[Path]:
     """The files to compile, in the order of the link; empty where they are not installed."""
-    where = sources_directory()
+    from pathlib import Path
+    where = Path(sources_directory())
     return sorted(where.glob("*.c")) if (where / f"{POLL}.c").is_file() else []
 
 
@@ -36,13 +40,14 @@ def compile_command(compiler: Sequence[str], arena: int) -> list[str]:
 
 def configuration(compiler: Sequence[str], arena: int, environment: Mapping[str, str]) -> str:
     """A directory name for what this compiler makes of the runtime: equal for equal configurations."""
+    import hashlib
     text = repr((list(compiler), CFLAGS, arena, sorted(environment.items())))
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=6).hexdigest()
 
 
 def preprocessor_words(active: bool) -> list[str]:
     """Lets programs include <hotreload.h>. Searched last, so that no header of ours hides one of the user's."""
-    return [*(["-DHOTRELOAD=1"] if active else []), "-idirafter", str(sources_directory())]
+    return [*(["-DHOTRELOAD=1"] if active else []), "-idirafter", sources_directory()]
 
 
 def link_words(archive: str) -> list[str]:

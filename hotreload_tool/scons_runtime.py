@@ -56,7 +56,7 @@ def _declare(env: Env, compiler: list[str], arena: int, directory: str) -> Runti
     if not sources:
         raise UserError(f"hotreload: the runtime's sources are missing from {sources_directory()}; "
                         "install scons-hotreload again")
-    clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[str(sources_directory())],
+    clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[sources_directory()],
                                           HOTRELOAD_COMPILER=compiler)
     command = [*runtime_build.compile_command(compiler, arena), "-o", "$TARGET", "$SOURCE"]
     compile_one = Action([Action(_check_compiler, strfunction=None),

@@ -107,7 +107,7 @@ def _define_variables(env: Env, arguments: dict[str, str], keywords: dict[str, A
 def tool_signature() -> str:
     """Digest of our own sources: another version of the tool must instrument every object again."""
     digest = hashlib.blake2b(digest_size=16)
-    for directory, pattern in ((Path(__file__).parent, "**/*.py"), (runtime_build.sources_directory(), "**/*.[chS]")):
+    for directory, pattern in ((Path(__file__).parent, "**/*.py"), (Path(runtime_build.sources_directory()), "**/*.[chS]")):
         for path in sorted(directory.glob(pattern)):
             digest.update(path.relative_to(directory).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

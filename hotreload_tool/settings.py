@@ -9,8 +9,7 @@ import fnmatch
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 PAGE = 4096                  # x86-64 psABI 3.3: the smallest page size
 MAX_ARENA = 1 << 30          # a 32-bit displacement must reach across image and arena
@@ -26,8 +25,7 @@ class SettingError(ValueError):
     """A variable has a value the tool cannot use; the message names it and says what is accepted."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One construction variable. `read` turns what users write into what the tool uses, or raises ValueError."""
     name: str
     default: Any
@@ -35,8 +33,7 @@ class Setting:
     help: str
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The checked values for one environment: the entries of `SETTINGS`, in their order."""
     enabled: bool
     stubs: str

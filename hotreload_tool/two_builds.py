@@ -36,18 +36,20 @@ def make(base: Path, new: Path, earlier: Sequence[Path] = (), state: Path | None
     `state`: the HOTRELOAD_DIR of the builds; without it, it is looked for above each image. Raises Refused, NotForImage,
     Damaged, HotreloadError.
     """
-    base_id, new_facts = baseline.read_build_id(base), baseline.read_image(new)
-    known, record = store_of([base, new], base_id, state), store_of([new], new_facts.build_id, state)
-    document = record.link(new_facts.build_id) if record else None
+    base_id, new_id = baseline.read_build_id(base), baseline.read_build_id(new)
+    known, record = store_of([base, new], base_id, state), store_of([new], new_id, state)
+    document = record.link(new_id) if record else None
     if record is None or document is None:
+        baseline.read_image(new)       # perhaps it is none that could be patched, and this says why
         raise HotreloadError(f"{new}: it is not known how this image was linked: no {STATE} above it has its build-id "
-                             f"{new_facts.build_id}; give the HOTRELOAD_DIR of its build, or build it with `hotpatch cc`")
+                             f"{new_id}; give the HOTRELOAD_DIR of its build, or build it with `hotpatch cc`")
+    new_facts = record.load(new_id)    # by the copy that was filed: the image may have been stripped since
     with tempfile.TemporaryDirectory(prefix="hotreload-") as scratch:
         image = image_request(new, new_facts, building.LinkRecord(**document), Path(scratch, "objects"), init)
         store = Store(Path(scratch, "store"))
         build_id = store.file_image(_filed(known, base_id) or base, image.name)
         plain = known.plain(build_id) if known else {}
-        plainparts.check(plain, record.plain(new_facts.build_id))
+        plainparts.check(plain, record.plain(new_id))
         for path in earlier:
             store.append(build_id, bundle.read(path))
         maps = {m.object: m for m in new_facts.maps}

@@ -85,7 +85,7 @@ def names(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("words, error", [
     ("util.c -o x", "undefined reference to `main'"), ("-c main.c -flto -o x.o", "compile without -flto"),
-    ("main.c util.c -s -o x", "link it without -s")])
+    ("main.c util.c -Wl,-s -o x", "link it without -s")])
 def test_errors_of_links_and_ours(work: Workspace, words: str, error: str) -> None:
     """Nothing is left of what failed, so that make tries again."""
     assert error in gcc(work, words, code=1).err
@@ -297,6 +297,12 @@ def test_two_builds_by_scons(work: Workspace) -> None:
         bundle(work, "base", "prog", "1.hotpatch")
         patch(work, program, "1.hotpatch")
         program.ask("x", "^good day 1\n", reject="hello")
+
+
+def test_a_program_without_symbols(work: Workspace) -> None:
+    """-s takes them out of the image, not out of what bundles are made from."""
+    expect_patched(work, "gcc -s main.c util.c -o prog")
+    assert "no symbols" in run(["nm", work.path / "prog"]).err
 
 
 def test_settings_that_make_no_sense(work: Workspace) -> None:

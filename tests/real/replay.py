@@ -101,6 +101,9 @@ class Replay:
         self.folder = folder
         self.tree = folder / "tree"
         self._stages = 0
+        self._command = folder / "hotpatch"      # one word, as it is called once installed: libtool takes -m for a compiler's
+        self._command.write_text(f'#!/bin/sh\nexec {shlex.join(HOTPATCH)} "$@"\n')
+        self._command.chmod(0o755)
         unpack(package.name, self.tree)
 
     def outcomes(self, wanted: Sequence[str] | None = None) -> Iterator[Outcome]:
@@ -135,7 +138,7 @@ class Replay:
             run(self.words(command, stage=stage or folder), cwd=folder, env=environment(), timeout=4 * BUILD_SECONDS, code=0)
 
     def words(self, text: str, **places: object) -> list[str]:
-        launcher = [*HOTPATCH, "cc", "--"]
+        launcher = [str(self._command), "cc", "--"]
         known = {"cc": shlex.join([*launcher, "gcc"]), "cxx": shlex.join([*launcher, "g++"]), "launcher": ";".join(launcher),
                  "tree": self.tree, "data": HERE, "python": sys.executable, **places}
         return [re.sub(r"\{(\w+)\}", lambda m: str(known.get(m[1], m[0])), word) for word in shlex.split(text)]
