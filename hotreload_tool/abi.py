@@ -15,7 +15,7 @@ from pathlib import Path
 ABI = 3                          # HR_ABI
 ID_SIZE = 32                     # bytes of a payload's id
 BUILD_ID_MAX = 32                # bytes
-MAX_PAYLOADS = 16                # of one request
+MAX_PAYLOADS = 64                # of one request
 MAX_GUARD_MS = 3600000
 
 PAYLOAD_MAGIC = 0x31444C5059415052
@@ -65,6 +65,7 @@ class When(enum.IntEnum):
 class RequestFlags(enum.IntFlag):
     DRY_RUN = 1
     TOGETHER = 2     # one more descriptor follows the payloads: a ballot
+    FOR_LATER = 4    # payloads for libraries that are not loaded are kept
 
 
 class Decision(enum.IntEnum):
@@ -129,11 +130,12 @@ def pack_payload(generation: int, identity: bytes, parent: bytes, build_id: byte
     return head + bytes(PAYLOAD_SIZE - len(head))
 
 
-def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, together: bool = False, when: When = When.NOW,
-                 timeout_ms: int = 0, generation: int = 0, build_id: bytes = b"", guard_ms: int = 0) -> bytes:
-    """struct hr_request. `timeout_ms` is cut to what 32 bits hold; `generation` and `build_id` are for a revert, `guard_ms`
-    for an apply."""
-    flags = RequestFlags.DRY_RUN * dry_run | RequestFlags.TOGETHER * together
+def pack_request(op: Op, n_payloads: int = 0, *, dry_run: bool = False, together: bool = False, for_later: bool = False,
+                 when: When = When.NOW, timeout_ms: int = 0, generation: int = 0, build_id: bytes = b"",
+                 guard_ms: int = 0) -> bytes:
+    """struct hr_request. `timeout_ms` is cut to what 32 bits hold; `generation` and `build_id` are for a revert, `for_later`
+    and `guard_ms` for an apply."""
+    flags = RequestFlags.DRY_RUN * dry_run | RequestFlags.TOGETHER * together | RequestFlags.FOR_LATER * for_later
     return REQUEST.pack(REQUEST_MAGIC, ABI, op, flags, when, min(max(timeout_ms, 0), 0xFFFFFFFF), n_payloads,
                         generation, build_id, guard_ms)
 
@@ -144,5 +146,5 @@ def as_dry_run(request: bytes) -> tuple[int, bytes | None]:
     op, flags, n_payloads = fields[2], fields[3], fields[6]
     if op == Op.STATUS or flags & RequestFlags.DRY_RUN:
         return n_payloads, None
-    fields[3], fields[9] = RequestFlags.DRY_RUN, 0
+    fields[3], fields[9] = flags | RequestFlags.DRY_RUN, 0
     return n_payloads, REQUEST.pack(*fields)

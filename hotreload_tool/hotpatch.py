@@ -53,7 +53,7 @@ class Running:
     statuses: list[process.ProcessStatus] = field(default_factory=list)
 
     def build_ids(self) -> set[str]:
-        return {image.build_id for status in self.statuses for image in status.images}
+        return {b for s in self.statuses for b in (*(i.build_id for i in s.images), *(k.build_id for k in s.kept))}
 
     def occupied(self, build_id: str) -> int:
         """The highest image-relative address that one of the processes uses in the arena of an image; 0: none runs it."""
@@ -62,6 +62,11 @@ class Running:
     def with_image(self, build_id: str) -> list[process.ProcessStatus]:
         return [s for s in self.statuses if any(i.build_id == build_id for i in s.images)]
 
+    def of_tree(self, store: Store, images: Sequence[ImageRequest]) -> list[process.ProcessStatus]:
+        """Those that run an image of the tree."""
+        programs, known = {i.path for i in images}, {b for builds in store.programs().values() for b in builds}
+        return [s for s in self.statuses if any(i.build_id in known or _plain_path(i) in programs for i in s.images)]
+
 
 @dataclass
 class Attempt:
@@ -69,6 +74,7 @@ class Attempt:
     image: ImageRequest
     made: Path | None = None
     error: Exception | None = None
+    absent_from: set[int] = field(default_factory=set)    # pids that may load this build of a library later
 
 
 def run(request: HotpatchRequest) -> int:
@@ -76,7 +82,8 @@ def run(request: HotpatchRequest) -> int:
     store = Store(request.directory)
     running = ask_processes() if request.apply else Running()
     attempts: dict[str, Attempt] = {}        # build-id -> what became of it
-    results = [r for image in request.images for r in attempt_image(store, image, running, attempts)]
+    family = running.of_tree(store, request.images)
+    results = [r for image in request.images for r in attempt_image(store, image, running, attempts, family)]
     begun = time.time()
     results += patch_processes(store, running, attempts, request)
     if request.guard:
@@ -104,16 +111,18 @@ def ask_processes() -> Running:
     return running
 
 
-def attempt_image(store: Store, image: ImageRequest, running: Running, attempts: dict[str, Attempt]) -> list[report.Result]:
-    """Make the next generation of every build of `image` that runs, or of the newest if none runs; nothing is applied."""
+def attempt_image(store: Store, image: ImageRequest, running: Running, attempts: dict[str, Attempt],
+                  family: Sequence[process.ProcessStatus] = ()) -> list[report.Result]:
+    """Make the next generation of every build of `image` that runs, and of the linked file's if none runs or if it is a
+    library that a process of `family` may load later; nothing is applied."""
     try:
-        builds = builds_to_patch(store, image, running)
+        builds = builds_to_patch(store, image, running, family)
         maps = read_maps(image)
     except (HotreloadError, OSError) as e:
         return [_failed(image.name, e)]
     results = []
-    for build_id in builds:
-        attempt = attempts[build_id] = Attempt(image)
+    for build_id, absent_from in builds.items():
+        attempt = attempts[build_id] = Attempt(image, absent_from=absent_from)
         try:
             attempt.made = make_generation(store, build_id, image, maps, running.occupied(build_id))
         except (HotreloadError, OSError) as e:
@@ -142,7 +151,7 @@ def settle(store: Store, running: Running, attempts: Mapping[str, Attempt]) -> l
     for build_id, attempt in attempts.items():
         if attempt.made is None:
             continue
-        users = running.with_image(build_id)
+        users = [*running.with_image(build_id), *(s for s in running.statuses if s.pid in attempt.absent_from)]
         if not users:
             results.append(_left(attempt.image.name, attempt.made))
         elif not any(_has_taken(status.pid, build_id, len(store.chain(build_id))) for status in users):
@@ -151,9 +160,12 @@ def settle(store: Store, running: Running, attempts: Mapping[str, Attempt]) -> l
 
 
 def _has_taken(pid: int, build_id: str, generation: int) -> bool:
-    """Whether the process is at `generation`; one that does not answer may be."""
+    """Whether the process is at `generation`, or was given it for later; one that does not answer may be."""
     try:
-        return any(i.generation >= generation for i in process.status(pid, _STATUS_SECONDS).images if i.build_id == build_id)
+        status = process.status(pid, _STATUS_SECONDS)
+        taken = [i.generation for i in status.images if i.build_id == build_id]
+        given = [k.generation for k in status.kept if k.build_id == build_id]
+        return max((*taken, *given), default=0) >= generation
     except process.NoAgent:
         return process.exists(pid)
     except HotreloadError:
@@ -163,18 +175,27 @@ def _has_taken(pid: int, build_id: str, generation: int) -> bool:
 # ---- which builds -------------------------------------------------------------------------------
 
 
-def builds_to_patch(store: Store, image: ImageRequest, running: Running) -> list[str]:
-    """Build-ids: those that processes run, else that of the linked file. Baselines that are missing are filed again."""
+def builds_to_patch(store: Store, image: ImageRequest, running: Running,
+                    family: Sequence[process.ProcessStatus] = ()) -> dict[str, set[int]]:
+    """Build-ids: those that processes run, and that of the linked file if none does or if processes of `family` may load
+    it later; these are the values. Baselines that are missing are filed again."""
     known = set(store.programs().get(image.name, []))
-    found: dict[str, None] = {}
+    found: dict[str, set[int]] = {}
+    loaded_by = set()
     for status in running.statuses:
         for loaded in status.images:
-            same_file = Path(loaded.path.removesuffix(" (deleted)")) == Path(image.path)
-            if loaded.build_id in known or same_file and _recover(store, image, status, loaded):
-                found.setdefault(loaded.build_id)
-    if found or not Path(image.path).exists():
-        return list(found)
-    return [store.file_image(image.path, image.name)]
+            if loaded.build_id in known or _plain_path(loaded) == image.path and _recover(store, image, status, loaded):
+                found.setdefault(loaded.build_id, set())
+                loaded_by.add(status.pid)
+    absent_from = {s.pid for s in family} - loaded_by if image.kind != "program" else set()
+    if (absent_from or not found) and Path(image.path).exists():
+        found.setdefault(store.file_image(image.path, image.name), set()).update(absent_from)
+    return found
+
+
+def _plain_path(loaded: process.LiveImage) -> str:
+    """Where the image was when it was loaded."""
+    return loaded.path.removesuffix(" (deleted)")
 
 
 def _recover(store: Store, image: ImageRequest, status: process.ProcessStatus, loaded: process.LiveImage) -> bool:
@@ -372,45 +393,52 @@ Step = dict[str, Patch]                                   # build-id -> what its
 def patch_processes(store: Store, running: Running, attempts: Mapping[str, Attempt],
                     request: HotpatchRequest) -> list[report.Result]:
     """Bring the processes up to date: all images of each in one step each generation, and all processes of a build together."""
-    concerned = [s for s in running.statuses if any(i.build_id in attempts for i in s.images)]
-    refused = {s.pid: [r.image.name for r in _attempts_of(s, attempts) if r.error is not None] for s in concerned}
-    results = [_half_there(s, refused[s.pid], attempts) for s in concerned if refused[s.pid]]
-    for group in groups([s for s in concerned if not refused[s.pid]], attempts):
-        results += patch_group(store, group, attempts, request)
+    builds = {s.pid: _builds_of(s, attempts) for s in running.statuses}
+    concerned = [s for s in running.statuses if builds[s.pid]]
+    refused = {s.pid: [attempts[b].image.name for b in builds[s.pid] if attempts[b].error is not None] for s in concerned}
+    results = [_half_there(s, refused[s.pid], [attempts[b] for b in builds[s.pid]]) for s in concerned if refused[s.pid]]
+    loaded = {s.pid: [i.build_id for i in s.images if i.build_id in attempts] for s in concerned}
+    for group in groups({s.pid: loaded[s.pid] for s in concerned if not refused[s.pid]}):
+        names = {b: attempts[b].image.name for pid in group for b in builds[pid]}
+        results += patch_group(store, [(s, builds[s.pid]) for s in concerned if s.pid in group], names, request)
     return results
 
 
-def _attempts_of(status: process.ProcessStatus, attempts: Mapping[str, Attempt]) -> list[Attempt]:
-    return [attempts[i.build_id] for i in status.images if i.build_id in attempts]
+def _builds_of(status: process.ProcessStatus, attempts: Mapping[str, Attempt]) -> list[str]:
+    """Which builds concern the process: of images that it has loaded, and of libraries that it may load. One of these that
+    was refused counts only if the process was given generations of it before: else it may have nothing to do with it."""
+    given = {k.build_id for k in status.kept}
+    absent = [b for b, attempt in attempts.items() if status.pid in attempt.absent_from and (attempt.error is None or b in given)]
+    return [*dict.fromkeys(i.build_id for i in status.images if i.build_id in attempts), *absent]
 
 
-def _half_there(status: process.ProcessStatus, refused: Sequence[str], attempts: Mapping[str, Attempt]) -> report.Result:
+def _half_there(status: process.ProcessStatus, refused: Sequence[str], attempts: Sequence[Attempt]) -> report.Result:
     """Where one image of a process was refused, the others are left as they are. Says nothing if there are no others."""
-    others = ", ".join(a.image.name for a in _attempts_of(status, attempts) if a.image.name not in refused)
+    others = ", ".join(a.image.name for a in attempts if a.image.name not in refused)
     said = f"pid {status.pid}: {others} not patched either, so that no edit is half there: {', '.join(refused)} was refused"
     return report.Result({}, problems=[report.Line(said, "bold red")] if others else [], exit_code=1)
 
 
-def groups(statuses: Sequence[process.ProcessStatus], attempts: Mapping[str, Attempt]) -> list[list[process.ProcessStatus]]:
-    """Processes that run the same build, or are connected by builds that they share, are patched together."""
-    found: list[tuple[set[str], list[process.ProcessStatus]]] = []
-    for status in statuses:
-        builds, members = {i.build_id for i in status.images if i.build_id in attempts}, [status]
-        for other in [g for g in found if g[0] & builds]:
+def groups(builds: Mapping[int, Sequence[str]]) -> list[list[int]]:
+    """Processes (by pid) that run the same build, or are connected by builds that they share, are patched together."""
+    found: list[tuple[set[str], list[int]]] = []
+    for pid, mine in builds.items():
+        shared, members = set(mine), [pid]
+        for other in [g for g in found if g[0] & shared]:
             found.remove(other)
-            builds, members = other[0] | builds, other[1] + members
-        found.append((builds, members))
+            shared, members = other[0] | shared, other[1] + members
+        found.append((shared, members))
     return [members for _, members in found]
 
 
-def patch_group(store: Store, group: Sequence[process.ProcessStatus], attempts: Mapping[str, Attempt],
+def patch_group(store: Store, group: Sequence[tuple[process.ProcessStatus, Sequence[str]]], names: Mapping[str, str],
                 request: HotpatchRequest) -> list[report.Result]:
-    names = {i.build_id: attempts[i.build_id].image.name for s in group for i in s.images if i.build_id in attempts}
+    """`group`: processes with their builds; `names`: build-id -> program."""
     steps: dict[int, list[Step]] = {}
     unable: dict[int, Exception] = {}
-    for status in group:
+    for status, builds in group:
         try:
-            steps[status.pid] = steps_of(store, status, names)
+            steps[status.pid] = steps_of(store, status, builds)
         except (HotreloadError, OSError) as e:
             unable[status.pid] = e
     if unable:
@@ -418,19 +446,26 @@ def patch_group(store: Store, group: Sequence[process.ProcessStatus], attempts: 
     return bring_up_to_date(store, steps, names, request)
 
 
-def steps_of(store: Store, status: process.ProcessStatus, names: Mapping[str, str]) -> list[Step]:
-    """What the process lacks of the chains of its images, oldest first; one request each. Raises NotForImage."""
-    waiting: dict[str, list[bundle.Bundle]] = {}
-    for image in status.images:
-        if image.build_id in names:
-            chain = store.bundles(image.build_id)
-            _check_history(status.pid, image, chain)
-            waiting[image.build_id] = chain[image.generation:]
+def steps_of(store: Store, status: process.ProcessStatus, builds: Sequence[str]) -> list[Step]:
+    """What the process lacks of the chains of its images, and of libraries that it may load, oldest first; one request
+    each. Raises NotForImage."""
+    waiting = {b: _lacking(store, status, b) for b in builds}
     steps: list[Step] = []
     while any(waiting.values()):
         step = {b: chain.pop(0).image(b) for b, chain in waiting.items() if chain}
         steps.append({b: patch for b, patch in step.items() if patch is not None})
     return steps
+
+
+def _lacking(store: Store, status: process.ProcessStatus, build_id: str) -> list[bundle.Bundle]:
+    """What the process has not taken of the chain of an image, or was not given of that of a library to come."""
+    chain = store.bundles(build_id)
+    loaded = [(i.generation, i.id) for i in status.images if i.build_id == build_id]
+    kept = [(k.generation, k.ids[-1]) for k in status.kept if k.build_id == build_id]
+    generations = loaded or kept or [(0, "")]
+    for generation, identity in generations:
+        _check_history(status.pid, build_id, generation, identity, chain)
+    return chain[min(generations)[0]:]
 
 
 def bring_up_to_date(store: Store, steps: Mapping[int, Sequence[Step]], names: Mapping[str, str],
@@ -457,7 +492,7 @@ def take_step(store: Store, step: Mapping[int, Step], request: HotpatchRequest) 
         begun = time.monotonic()
         files = [store.payload(patch[1]) for patch in step[pid].values()]
         answer = process.apply(pid, files, when=request.when, timeout=request.timeout, ballot=ballot,
-                               guard=request.guard)
+                               guard=request.guard, for_later=True)
         seconds[pid] = time.monotonic() - begun
         return answer
 
@@ -469,13 +504,13 @@ def _left_out(names: Mapping[str, str], failures: Mapping[int, Exception]) -> re
     return report.applied(", ".join(dict.fromkeys(names.values())), [], explained)
 
 
-def _check_history(pid: int, image: process.LiveImage, chain: Sequence[bundle.Bundle]) -> None:
+def _check_history(pid: int, build_id: str, generation: int, identity: str, chain: Sequence[bundle.Bundle]) -> None:
     """The process must have taken exactly the first bundles of this chain."""
-    if image.generation == 0:
+    if generation == 0:
         return
-    patch = chain[image.generation - 1].image(image.build_id) if image.generation <= len(chain) else None
-    if patch is None or patch[0]["id"] != image.id:
-        raise NotForImage(f"process {pid} is at generation {image.generation} by patches that were not made in this tree; "
+    patch = chain[generation - 1].image(build_id) if generation <= len(chain) else None
+    if patch is None or patch[0]["id"] != identity:
+        raise NotForImage(f"process {pid} is at generation {generation} by patches that were not made in this tree; "
                           "restart it, or patch it from where they were made")
 
 

@@ -104,13 +104,26 @@ class LiveImage:
     generation: int                # 0: as built
     id: str                        # of the newest payload; zeros for generation 0
     payloads: list[LivePayload]    # newest first
+    missed: Json | None = None     # what a library loaded after patches could not take: {"generation", "reason"}
 
     @classmethod
     def from_json(cls, doc: Json) -> LiveImage:
         arena = doc["arena"]
         payloads = [LivePayload(p["generation"], p["id"], p["start"], p["end"]) for p in doc["payloads"]]
         return cls(doc["build_id"], doc["path"], doc["kind"], doc["load_bias"], arena["address"], arena["size"],
-                   arena["used_end"], doc["generation"], doc["id"], payloads)
+                   arena["used_end"], doc["generation"], doc["id"], payloads, doc.get("missed"))
+
+
+@dataclass(frozen=True)
+class KeptImage:
+    """One build of a library, and what copies of it take when they are loaded."""
+    build_id: str                  # hex
+    generation: int
+    ids: list[str]                 # of generations 1, 2, …
+
+    @classmethod
+    def from_json(cls, doc: Json) -> KeptImage:
+        return cls(doc["build_id"], doc["generation"], [p["id"] for p in doc["payloads"]])
 
 
 @dataclass(frozen=True)
@@ -121,11 +134,13 @@ class ProcessStatus:
     executable: str                # as it was called when the process started
     images: list[LiveImage]
     document: Json = field(repr=False)     # the agent's whole answer
+    kept: list[KeptImage] = field(default_factory=list)   # libraries that were patched, loaded or not
 
     @classmethod
     def from_json(cls, doc: Json) -> ProcessStatus:
         return cls(doc["pid"], doc["abi"], doc["mode"], doc["executable"],
-                   [LiveImage.from_json(image) for image in doc["images"]], doc)
+                   [LiveImage.from_json(image) for image in doc["images"]], doc,
+                   [KeptImage.from_json(kept) for kept in doc.get("kept", [])])
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,7 @@ class ImageResult:
     functions_live: int            # read back from the process's slots; 0 in a dry run
     updates_applied: int
     updates_kept: int
+    waiting: bool = False          # the library is not loaded: it takes the generation when it is
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,7 @@ class ApplyResult:
     @classmethod
     def from_json(cls, doc: Json, already: bool) -> ApplyResult:
         images = [ImageResult(i["build_id"], i["generation"], i["already"], i["functions_changed"], i["functions_live"],
-                              i["updates_applied"], i["updates_kept"]) for i in doc["images"]]
+                              i["updates_applied"], i["updates_kept"], i.get("waiting", False)) for i in doc["images"]]
         return cls(doc["pid"], doc["dry_run"], already, images, doc.get("attempts", 0), doc["threads_stopped"],
                    doc.get("threads_interrupted", 0), doc.get("threads_asleep", 0), doc["pause_us"], doc["commit_us"],
                    doc["frames_in_old_code"], doc)
@@ -295,13 +311,14 @@ def status(pid: int, timeout: float = 10.0) -> ProcessStatus:
 
 
 def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.When | str = abi.When.NOW,
-          timeout: float = 10.0, ballot: int | None = None, guard: float = 0.0) -> ApplyResult:
+          timeout: float = 10.0, ballot: int | None = None, guard: float = 0.0, for_later: bool = False) -> ApplyResult:
     """Hand `payloads` (at most abi.MAX_PAYLOADS files) to process `pid`, which takes all of them or none.
 
-    It makes copies of them. `when` is an abi.When or its name in lower case, `timeout` in seconds, `ballot` the
-    descriptor of a together.Ballot if other processes are to take theirs in the same step. With `guard` seconds the
-    process takes them back if they crash in that time (guard.wait). Raises NoAgent, AgentError, OSError if a file can't be
-    opened.
+    It makes copies of them. With `for_later` those for libraries that are not loaded are kept, to be taken from their
+    files when one is loaded; else they are refused. `when` is an abi.When or its name in lower case, `timeout` in
+    seconds, `ballot` the descriptor of a together.Ballot if other processes are to take theirs in the same step. With
+    `guard` seconds the process takes them back if they crash in that time (guard.wait). Raises NoAgent, AgentError,
+    OSError if a file can't be opened.
     """
     moment = abi.When[when.upper()] if isinstance(when, str) else when
     deadline = time.monotonic() + timeout
@@ -310,8 +327,9 @@ def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.W
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(open(path, "rb")).fileno() for path in payloads]
         link = opened.enter_context(_agent(pid, timeout))
-        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, together=ballot is not None, when=moment,
-                                   timeout_ms=_share(timeout), guard_ms=0 if dry_run else int(1000 * guard))
+        request = abi.pack_request(abi.Op.APPLY, len(files), dry_run=dry_run, together=ballot is not None,
+                                   for_later=for_later, when=moment, timeout_ms=_share(timeout),
+                                   guard_ms=0 if dry_run else int(1000 * guard))
         code, doc = _exchange(link, pid, request, files + _listed(ballot), deadline, timeout)
     return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
 

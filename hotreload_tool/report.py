@@ -146,6 +146,7 @@ def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds:
     return {
         "pid": pid, "build_id": build_id, "generation": live.get("generation", manifest_image["generation"]),
         "dry_run": bool(answer.get("dry_run", False)), "already": bool(live.get("already", False)),
+        "waiting": bool(live.get("waiting", False)),
         "functions_changed": len(manifest_image["changed"]), "functions_live": live.get("functions_live"),
         "changed": [f["name"] for f in manifest_image["changed"]],
         "added": [f["name"] for f in manifest_image["added"]],
@@ -162,8 +163,9 @@ def image_outcome(pid: int, manifest_image: Document, answer: Document, seconds:
 
 
 def is_whole(outcome: Document) -> bool:
-    """Whether every function that the patch changes was read back as live (in a dry run nothing is)."""
-    return bool(outcome["dry_run"]) or outcome["functions_live"] == outcome["functions_changed"]
+    """Whether every function that the patch changes was read back as live (in a dry run, and of a library that is not
+    loaded, nothing is)."""
+    return bool(outcome["dry_run"] or outcome["waiting"]) or outcome["functions_live"] == outcome["functions_changed"]
 
 
 def is_empty(outcome: Document) -> bool:
@@ -236,10 +238,12 @@ def _crash_line(said: Document) -> Line:
 
 
 def outcome_lines(program: str, outcome: Document) -> list[Line]:
-    """What one process was told about one image."""
-    head = f"{program} (pid {outcome['pid']})"
+    """What one process was told about one image. Where several programs are patched the outcome has its own."""
+    head = f"{outcome.get('program', program)} (pid {outcome['pid']})"
     if is_empty(outcome):
         return [Line(f"{head}: nothing changed", "bold")]
+    if outcome["waiting"]:
+        return [Line(f"{head}: {_waiting(outcome)}", "bold"), *_what_changes(outcome, "will change")]
     if outcome["dry_run"]:
         return [Line(f"{head}: would take generation {outcome['generation']}; nothing was changed", "bold"),
                 *_what_changes(outcome, "would change")]
@@ -256,6 +260,12 @@ def outcome_lines(program: str, outcome: Document) -> list[Line]:
     return [Line(f"{head}: {said}", style), *_what_changes(outcome, "changed"), *_updates(outcome),
             *_notes(outcome), *_protections(outcome), *_old_code(outcome), *_times(outcome),
             *guard_lines(outcome.get("guard"))]
+
+
+def _waiting(outcome: Document) -> str:
+    would = "would take" if outcome["dry_run"] else "takes"
+    known = ", as it was told before" if outcome["already"] else ""
+    return f"not loaded; it {would} generation {outcome['generation']} when it is loaded{known}"
 
 
 def _what_changes(outcome: Document, verb: str) -> list[Line]:
@@ -336,6 +346,8 @@ def reverted(path: str, before: int, answer: Document, seconds: float) -> Result
                                      "it was asked again", "bold")])
     if image["already"]:
         return Result(outcome, [Line(f"{head}: is at generation {image['generation']} already", "bold")])
+    if image.get("waiting"):
+        return Result(outcome, [Line(f"{head}: not loaded; {_waiting_after_revert(outcome)}", "bold")])
     if answer["dry_run"]:
         return Result(outcome, [Line(f"{head}: {plural(n, 'function')} would go back; nothing was changed", "bold")])
     whole = image["functions_live"] == n
@@ -355,6 +367,13 @@ def reverted_together(path: str, results: Sequence[Result], failures: Sequence[t
     code = max((r.exit_code for r in results), default=0) or next((failure(e).exit_code for _, e in failures), 0)
     return Result(document, [line for r in results for line in r.lines],
                   [line for r in results for line in r.problems] + failures_of(path, failures), code)
+
+
+def _waiting_after_revert(outcome: Document) -> str:
+    generation = outcome["generation"]
+    if outcome["dry_run"]:
+        return "nothing was changed"
+    return f"it takes generation {generation} when it is loaded" if generation else "it is as it was built when it is loaded"
 
 
 def _reverted_data(image: Document) -> list[Line]:
@@ -385,7 +404,14 @@ def status_of(status: Document) -> Result:
     lines = [Line(f"{status['executable']} (pid {status['pid']}): served by {mode}", "bold")]
     for image in status["images"]:
         lines += _image_lines(image)
+    loaded = {image["build_id"] for image in status["images"]}
+    lines += [_kept_line(kept) for kept in status.get("kept", []) if kept["build_id"] not in loaded]
     return Result(status, lines + guard_lines(status.get("guard")))
+
+
+def _kept_line(kept: Document) -> Line:
+    """A library that was patched and is not loaded, or not loaded any more."""
+    return Line(f"  not loaded: build-id {kept['build_id'][:_SHORT_ID]}, takes generation {kept['generation']} when it is loaded")
 
 
 def _image_lines(image: Document) -> list[Line]:
@@ -393,6 +419,10 @@ def _image_lines(image: Document) -> list[Line]:
     generation = image["generation"]
     live = f"generation {generation}" if generation else "as it was built"
     lines = [Line(f"  {image['path']} ({image['kind']}): {live}"), Line(f"    build-id {image['build_id']}", "dim")]
+    missed = image.get("missed")
+    if missed:
+        lines.append(Line(f"    lacks what came until generation {missed['generation']}: when it was loaded, "
+                          f"{missed['reason']}; apply those again", "yellow"))
     if arena["size"]:
         used = max(0, arena["used_end"] - arena["address"])
         lines.append(Line(f"    room for patches: {size(used)} of {size(arena['size'])} used", "dim"))

@@ -295,7 +295,8 @@ static bool check_request(const struct connection *c, struct hr_error *error) {
       (request->guard_ms && (request->op != HR_OP_APPLY || request->flags & HR_DRY_RUN)))
     return hr_refuse(error, HR_BAD_REQUEST, "a guard of %llu ms, for operation %u",
                      (unsigned long long)request->guard_ms, request->op);
-  if (request->flags & ~(uint32_t)(HR_DRY_RUN | HR_TOGETHER) || (together && request->flags & HR_DRY_RUN) ||
+  if (request->flags & ~(uint32_t)(HR_DRY_RUN | HR_TOGETHER | HR_FOR_LATER) ||
+      (together && request->flags & HR_DRY_RUN) ||
       (request->op != HR_OP_REVERT && (request->generation || memcmp(request->build_id, zeros, sizeof zeros))))
     return hr_refuse(error, HR_BAD_REQUEST, "it sets bits this version does not know");
   return true;
@@ -786,6 +787,7 @@ static void after_fork_in_child(void) {
   hr_commit_lock_reset();
   hr_safepoints_reset();
   hr_guard_forget();
+  hr_late_reset();
   is_polling = false;
   agent.bound_pid = 0;
   hr_self.pending = 0;
@@ -811,10 +813,11 @@ struct claim {
   int32_t pid;
   bool is_main; /* this image is the program */
   bool yields;  /* another image must be the agent */
+  struct hr_image *owner; /* that is it */
 };
 
 static bool look_at_other(const struct hr_loaded *loaded, void *context) {
-  const struct hr_image *image = loaded->image;
+  struct hr_image *image = loaded->image;
   struct claim *claim = context;
 
   if (image == &hr_self) {
@@ -822,7 +825,7 @@ static bool look_at_other(const struct hr_loaded *loaded, void *context) {
     return true;
   }
   if (__atomic_load_n(&image->owner_pid, __ATOMIC_ACQUIRE) == claim->pid)
-    claim->yields = true;
+    claim->owner = image;
   /* Its constructor comes later. It forbids threads, so it has to be the agent. */
   if (!hr_poll_linked && !image->ready && image->poll_mode && *image->poll_mode)
     claim->yields = true;
@@ -844,6 +847,14 @@ static void save_environment(char *to, const char *name) {
     strcpy(to, value);
 }
 
+/* A request that is being served may be reading the records; then they are left behind. */
+static void departing(struct hr_image *image) {
+  if (pthread_mutex_trylock(&serve_lock))
+    return;
+  hr_records_free(image);
+  pthread_mutex_unlock(&serve_lock);
+}
+
 static void become_agent(const struct claim *claim) {
   ssize_t n = readlink("/proc/self/exe", agent.executable, sizeof agent.executable - 1);
 
@@ -858,6 +869,8 @@ static void become_agent(const struct claim *claim) {
   hr_self.safepoint = hr_safepoint;
   hr_self.blocked = hr_blocked;
   hr_self.recovery = hr_recovery;
+  hr_self.arrived = hr_late_arrive;
+  hr_self.departing = departing;
   __atomic_store_n(&owner_image, &hr_self, __ATOMIC_RELEASE);
   __atomic_store_n(&hr_self.owner_pid, claim->pid, __ATOMIC_RELEASE);
   if (!claim->is_main)
@@ -883,12 +896,19 @@ __attribute__((constructor(101))) static void image_start(void) {
   if (!hr_image_prepare() || disabled)
     return;
   hr_each_image(look_at_other, &claim);
-  if (!claim.yields)
+  if (claim.owner && claim.owner->abi == HR_ABI)
+    claim.owner->arrived(&hr_self);
+  __atomic_store_n(&hr_self.ready, 1, __ATOMIC_RELEASE);
+  if (!claim.owner && !claim.yields)
     become_agent(&claim);
 }
 
 __attribute__((destructor(101))) static void image_end(void) {
+  struct hr_image *image = owner();
+
   hr_image_release();
+  if (image && image != &hr_self)
+    image->departing(&hr_self);
   if (agent.started && hr_self.owner_pid == getpid() &&
       __atomic_load_n(&agent.bound_pid, __ATOMIC_ACQUIRE) == getpid())
     unlink(agent.socket_path);

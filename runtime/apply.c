@@ -10,11 +10,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define MAX_TRIES 8 /* of an order that libraries overtake by being loaded */
+
 /* ---- which images the payloads are for ----------------------------------------------------------- */
 
 struct match {
   struct hr_transaction *t;
   const struct hr_elf *elf; /* null: a revert */
+  struct hr_keep *keep;
   const uint8_t *build_id; /* zero-padded */
   uint32_t build_id_size;  /* of a revert: without zeros at its end, which may be its own */
   unsigned found;
@@ -58,15 +61,25 @@ static void build_id_text(const struct match *match, char *text) {
   *text = 0;
 }
 
+/* A program can't be loaded later. What was kept before can be taken back. */
+static bool may_wait(const struct match *match) {
+  if (!match->elf)
+    return match->keep->chain->generation;
+  return match->t->order->request->flags & HR_FOR_LATER && !match->elf->absolute;
+}
+
 static bool find_images(struct match match) {
   struct hr_transaction *t = match.t;
   char build_id[2 * HR_BUILD_ID_MAX + 1];
   unsigned i;
 
   build_id_text(&match, build_id);
-  for (i = 0; i < t->n_candidates; i++)
-    if (t->candidates[i].elf->header.build_id_size == match.build_id_size &&
-        !memcmp(t->candidates[i].elf->header.build_id, match.build_id, match.build_id_size))
+  match.keep = hr_late_begin(t, match.build_id, match.build_id_size);
+  if (!match.keep)
+    return false;
+  match.keep->elf = match.elf;
+  for (i = 0; i + 1 < t->n_keeps; i++)
+    if (t->keeps[i].chain == match.keep->chain)
       return hr_refuse(t->error, HR_BAD_REQUEST, "two payloads for the image with build-id %s", build_id);
   hr_each_image(take_match, &match);
   if (match.other_abi)
@@ -75,7 +88,8 @@ static bool find_images(struct match match) {
                      "this process; build all images with one version", build_id);
   if (match.too_many)
     return hr_refuse(t->error, HR_UNSUPPORTED, "more than %d images to patch at once", HR_MAX_CANDIDATES);
-  return match.found || hr_refuse(t->error, HR_WRONG_IMAGE, "build-id %s", build_id);
+  match.keep->waiting = !match.found && may_wait(&match);
+  return match.found || match.keep->waiting || hr_refuse(t->error, HR_WRONG_IMAGE, "build-id %s", build_id);
 }
 
 struct presence {
@@ -141,9 +155,10 @@ static bool map_payload(struct hr_candidate *c, struct hr_error *error) {
                               hr_payload_register_unwind(c, error));
 }
 
-/* A guard opens and closes these pages when it takes something back. It was ended, but for a dry run. */
+/* A guard opens and closes these pages when it takes something back. It was ended, but for a dry run, and an image
+ * that is being loaded is in none. */
 static bool open_pages(struct hr_candidate *c, struct hr_error *error) {
-  if (hr_guard_is_on())
+  if (hr_guard_is_on() && __atomic_load_n(&c->loaded.image->ready, __ATOMIC_ACQUIRE))
     return hr_refuse(error, HR_BUSY, "the patch before is on probation; ask again when its guard is over");
   return hr_open_pages(c, error);
 }
@@ -169,7 +184,12 @@ static bool prepare(struct hr_transaction *t) {
       return false;
   }
   for (i = 0; i < t->n_candidates; i++)
-    if (!prepare_candidate(&t->candidates[i], t->error))
+    if (!prepare_candidate(&t->candidates[i], t->error)) {
+      t->overtaken = t->error->code == HR_WRONG_IMAGE;
+      return false;
+    }
+  for (i = 0; i < t->n_keeps; i++)
+    if (!hr_late_keep(t, &t->keeps[i]))
       return false;
   return true;
 }
@@ -207,7 +227,7 @@ static bool prepare_revert(struct hr_transaction *t) {
   for (i = 0; i < t->n_candidates; i++)
     if (!prepare_revert_of(&t->candidates[i], request->generation, t->error))
       return false;
-  return true;
+  return hr_late_revert(t, &t->keeps[0], request->generation);
 }
 
 static void undo_candidate(struct hr_candidate *c) {
@@ -242,6 +262,9 @@ static bool all_already(const struct hr_transaction *t) {
   for (i = 0; i < t->n_candidates; i++)
     if (!t->candidates[i].already)
       return false;
+  for (i = 0; i < t->n_keeps; i++)
+    if (t->keeps[i].changes)
+      return false;
   return true;
 }
 
@@ -252,6 +275,8 @@ static void report(struct hr_transaction *t, struct hr_text *text, struct hr_out
     t->candidates[i].functions_live = hr_count_live(&t->candidates[i]);
   outcome->candidates = t->candidates;
   outcome->n_candidates = t->n_candidates;
+  outcome->keeps = t->keeps;
+  outcome->n_keeps = t->n_keeps;
   hr_report_apply(text, outcome);
 }
 
@@ -264,6 +289,7 @@ static void release(struct hr_transaction *t) {
       dlclose(t->candidates[i].handle);
   }
   hr_ballot_close(t->ballot);
+  hr_late_free(t);
   munmap(t, sizeof *t);
 }
 
@@ -308,24 +334,66 @@ static enum hr_code run(struct hr_transaction *t, struct hr_text *text, int *gen
   return !done ? t->error->code : all_already(t) ? HR_ALREADY : HR_OK;
 }
 
-/* Does the order, all of it or nothing, and writes the answer. *generations: how many changed. */
+/* Whoever loads a library holds the loader's lock until it is there. */
+static void wait_for_loader(void) {
+  void *program = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD);
+
+  if (program)
+    dlclose(program);
+}
+
+static struct hr_transaction *new_transaction(void) {
+  return hr_fault(HR_STEP_TRANSACTION) ? NULL : hr_memory(sizeof(struct hr_transaction));
+}
+
+/* Does the order, all of it or nothing, and writes the answer. *generations: how many changed. It is done anew for a
+ * library that was loaded or unloaded while it was prepared. */
 enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *generations) {
-  struct hr_error error = {.code = HR_OK};
-  struct hr_transaction *t = hr_fault(HR_STEP_TRANSACTION)
-                              ? MAP_FAILED
-                              : mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  enum hr_code code;
+  enum hr_code code = HR_BUSY;
+  bool again = true;
+  int tries;
 
   *generations = 0;
   hr_close_left_open();
-  if (t == MAP_FAILED) {
-    hr_refuse(&error, HR_NO_MEMORY, "no memory to plan the commit");
-    hr_report_error(text, &error);
-    return error.code;
+  for (tries = 0; again && tries < MAX_TRIES; tries++) {
+    struct hr_error error = {.code = HR_OK};
+    struct hr_transaction *t = new_transaction();
+
+    if (!t) {
+      hr_refuse(&error, HR_NO_MEMORY, "no memory to plan the commit");
+      hr_report_error(text, &error);
+      return error.code;
+    }
+    t->order = order;
+    t->error = &error;
+    code = run(t, text, generations);
+    again = t->overtaken && order->ballot < 0; /* others were told that this one can't */
+    release(t);
+    if (again)
+      wait_for_loader();
   }
-  t->order = order;
-  t->error = &error;
-  code = run(t, text, generations);
-  release(t);
   return code;
+}
+
+/* One payload for one image, which is not `ready` yet, so that no order concerns it. Called by the thread that loads
+ * it. */
+bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *error) {
+  struct hr_transaction *t = new_transaction();
+  struct hr_candidate *c = t ? &t->candidates[0] : NULL;
+  bool done;
+
+  if (!t)
+    return hr_refuse(error, HR_NO_MEMORY, "no memory to plan the commit");
+  t->error = error;
+  t->n_candidates = 1;
+  c->elf = &t->elfs[0];
+  c->loaded = *loaded;
+  strncpy(c->name, loaded->name, sizeof c->name - 1);
+  done = hr_elf_read(&t->elfs[0], file, error) && prepare_candidate(c, error);
+  if (done)
+    hr_commit_alone(t);
+  else
+    undo(t);
+  release(t);
+  return done;
 }

@@ -157,6 +157,21 @@ static void commit_candidate(struct hr_candidate *c) {
   __atomic_store_n(&image->generation, image->records ? image->records->generation : 0, __ATOMIC_RELEASE);
 }
 
+/* Context: commit. */
+static void commit_keep(struct hr_keep *keep) {
+  struct hr_chain *chain = keep->chain;
+  uint8_t *entries = chain->entries;
+  size_t size = chain->size;
+
+  if (!keep->changes)
+    return;
+  chain->entries = keep->entries;
+  chain->size = keep->size;
+  chain->generation = keep->generation;
+  keep->entries = entries;
+  keep->size = size;
+}
+
 /* Context: commit. Returns how many generations are new. */
 static int commit_all(struct hr_transaction *t) {
   int generations = 0;
@@ -167,6 +182,8 @@ static int commit_all(struct hr_transaction *t) {
       commit_candidate(&t->candidates[i]);
       generations++;
     }
+  for (i = 0; i < t->n_keeps; i++)
+    commit_keep(&t->keeps[i]);
   return generations;
 }
 
@@ -313,7 +330,7 @@ static bool find_codes(const struct hr_transaction *t, struct hr_codes *codes) {
 
 /* ---- one attempt at quiescence ---------------------------------------------------------------------------- */
 
-enum result { COMMITTED, IN_THE_WAY, STALE_TABLES, OTHERS_LATE, ABANDONED };
+enum result { COMMITTED, IN_THE_WAY, STALE_TABLES, OTHERS_LATE, ABANDONED, OVERTAKEN };
 
 struct attempt {
   struct hr_transaction *t;
@@ -425,7 +442,10 @@ static void try_once(struct attempt *a) {
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
   hr_commit_lock();
-  dl_iterate_phdr(with_loader_locked, a);
+  if (hr_late_is_current(a->t))
+    dl_iterate_phdr(with_loader_locked, a);
+  else
+    a->result = OVERTAKEN;
   hr_commit_unlock();
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   a->outcome->attempts++;
@@ -564,8 +584,8 @@ static bool retry_until_deadline(struct attempt *a) {
     now = hr_now_ns();
     a->budget_ns = now + budget < deadline || budget == FIRST_BUDGET ? budget : FIRST_BUDGET;
     try_once(a);
-    if (a->result == COMMITTED)
-      return true;
+    if (a->result == COMMITTED || a->result == OVERTAKEN)
+      return a->result == COMMITTED;
     goes_on = end_round(a);
     if (a->result == IN_THE_WAY)
       note_blocker(&known, &a->blocker, &first_seen);
@@ -610,18 +630,61 @@ static bool bring_in_quiescent(struct hr_transaction *t, struct hr_outcome *outc
   return done;
 }
 
-static bool bring_in_now(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
-  sigset_t all, before;
+/* What the other processes say, if there are any. While they are waited for no library can be loaded that this process
+ * would have to take along, and no child be made: a moment at a time. Context: the commit lock is held. */
+static enum hr_vote vote_now(struct hr_transaction *t, uint64_t hold_ns) {
+  uint64_t until = hr_now_ns() + hold_ns;
 
-  if (t->ballot && !(open_all(t) && hr_ballot_agree(t)))
-    return false;
+  if (!t->ballot)
+    return HR_VOTE_COMMIT;
+  return hr_ballot_vote(t->ballot, hr_ballot_round(t->ballot), until < t->deadline_ns ? until : t->deadline_ns,
+                        t->order->client);
+}
+
+/* False: libraries came meanwhile, and nothing was voted. */
+static bool try_now(struct hr_transaction *t, struct hr_outcome *outcome, int *generations, uint64_t hold_ns,
+                    enum hr_vote *vote) {
+  sigset_t all, before;
+  bool current;
+
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
   hr_commit_lock();
-  *generations = timed_commit(t, outcome);
+  current = hr_late_is_current(t);
+  if (current)
+    *vote = vote_now(t, hold_ns);
+  if (current && *vote == HR_VOTE_COMMIT)
+    *generations = timed_commit(t, outcome);
   hr_commit_unlock();
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return true;
+  return current;
+}
+
+static bool bring_in_now(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
+  uint64_t hold_ns = FIRST_HOLD;
+  enum hr_vote vote;
+  bool late = false;
+
+  if (t->ballot && !open_all(t))
+    return false;
+  do {
+    if (!try_now(t, outcome, generations, hold_ns, &vote))
+      return false;
+    late = vote == HR_VOTE_LATE && hr_now_ns() >= t->deadline_ns;
+    hold_ns = hold_ns < LONGEST_HOLD ? 2 * hold_ns : hold_ns;
+  } while (vote == HR_VOTE_ANEW || (vote == HR_VOTE_LATE && !late));
+  if (late)
+    hr_ballot_abandon(t->ballot);
+  return vote == HR_VOTE_COMMIT || hr_ballot_refuse(t->error, late);
+}
+
+/* For an image that is being loaded: no thread is in its code. */
+bool hr_commit_alone(struct hr_transaction *t) {
+  struct hr_outcome outcome;
+  int generations;
+  bool done = bring_in_now(t, &outcome, &generations);
+
+  return close_all(t) && done;
 }
 
 static bool bring_in_at_safepoints(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {

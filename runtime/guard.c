@@ -300,7 +300,7 @@ static bool make_plan(const struct hr_transaction *t, struct hr_error *error) {
     list_code(back);
   }
   hr_codes_sort(&guard.codes);
-  return true;
+  return hr_late_invert(guard.plan, t) || hr_refuse(error, HR_NO_MEMORY, "no memory to plan what a guard takes back");
 }
 
 static void free_plan(void) {
@@ -312,6 +312,8 @@ static void free_plan(void) {
     if (guard.plan->candidates[i].handle)
       dlclose(guard.plan->candidates[i].handle);
   }
+  if (guard.plan)
+    hr_late_free(guard.plan);
   hr_memory_free(guard.plan, sizeof *guard.plan);
   hr_memory_free(guard.codes.code, guard.codes.capacity * sizeof *guard.codes.code);
   guard.plan = NULL;
@@ -328,11 +330,14 @@ static void drop_unapplied(struct hr_candidate *c) {
   c->n_writes = n;
 }
 
-/* Context: signal handler, with the turn and the commit lock. */
+/* Not if a library took the patch since, by being loaded: it would keep it. Context: signal handler, with the turn and
+ * the commit lock. */
 static bool revert(struct hr_error *error) {
-  bool done = true;
+  bool done;
   unsigned i;
 
+  guard.plan->error = error;
+  done = hr_late_is_current(guard.plan);
   for (i = 0; i < guard.plan->n_candidates && done; i++)
     done = hr_open_pages(&guard.plan->candidates[i], error);
   for (i = 0; i < guard.plan->n_candidates && done; i++)

@@ -87,12 +87,16 @@ struct hr_image_head {
  * A revert carries no payloads. The answer is one struct hr_reply and `length` bytes of JSON. */
 #define HR_REQUEST_MAGIC 0x31515248u /* "HRQ1" */
 #define HR_REPLY_MAGIC 0x31505248u   /* "HRP1" */
-#define HR_MAX_PAYLOADS 16
+#define HR_MAX_PAYLOADS 64
 #define HR_MAX_GUARD_MS 3600000u
 
 enum hr_op { HR_OP_STATUS = 1, HR_OP_APPLY = 2, HR_OP_REVERT = 3 };
 enum hr_when { HR_WHEN_NOW = 0, HR_WHEN_QUIESCENT = 1, HR_WHEN_SAFEPOINT = 2 };
-enum hr_request_flags { HR_DRY_RUN = 1, HR_TOGETHER = 2 };
+enum hr_request_flags {
+  HR_DRY_RUN = 1,
+  HR_TOGETHER = 2,
+  HR_FOR_LATER = 4, /* payloads for libraries that are not loaded are kept; who loads one later takes them */
+};
 
 struct hr_request {
   uint32_t magic;

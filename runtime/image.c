@@ -85,7 +85,6 @@ bool hr_image_prepare(void) {
     return false;
   /* By code, which reads the GOT: for a pointer in data gold makes a PLT entry even of a symbol that nobody has. */
   hr_self.unwinder = (struct hr_unwinder){__register_frame, __deregister_frame};
-  __atomic_store_n(&hr_self.ready, 1, __ATOMIC_RELEASE);
   return true;
 }
 
@@ -98,6 +97,27 @@ void hr_image_release(void) {
     hr_record_unregister_unwind(record);
   for (record = hr_self.reverted; record; record = record->older)
     hr_record_unregister_unwind(record);
+}
+
+static void free_records(struct hr_record *record) {
+  while (record) {
+    struct hr_record *older = record->older;
+
+    if (record->applied)
+      hr_memory_free(record->applied, record->header->n_updates);
+    munmap(record, sizeof *record);
+    record = older;
+  }
+}
+
+/* Of an image that is being unloaded. The caller keeps requests out. */
+void hr_records_free(struct hr_image *image) {
+  struct hr_record *records = image->records, *reverted = image->reverted;
+
+  __atomic_store_n(&image->ready, 0, __ATOMIC_RELEASE);
+  image->records = image->reverted = NULL;
+  free_records(records);
+  free_records(reverted);
 }
 
 unsigned long hotreload_generation(void) { return __atomic_load_n(&hr_self.generation, __ATOMIC_ACQUIRE); }

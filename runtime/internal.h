@@ -30,8 +30,9 @@
 #include "hotreload.h"
 
 #define HR_MAX_SEGMENTS 12         /* PT_LOAD of one payload */
-#define HR_MAX_CANDIDATES 32       /* payloads times images that have their build-id */
+#define HR_MAX_CANDIDATES 96       /* payloads times images that have their build-id */
 #define HR_PATH_MAX 4096
+#define HR_MISSED_MAX 256          /* bytes of a sentence */
 
 struct hr_range { /* half-open, absolute addresses */
   uintptr_t start, end;
@@ -88,6 +89,9 @@ struct hr_image {
   void (*blocked)(int begins);
   void (*recovery)(struct hotreload_recovery *place);
   const struct hotreload_hook *hooks, *hooks_end; /* of this image */
+  void (*arrived)(struct hr_image *image);  /* agent only: called by each image's constructor and destructor */
+  void (*departing)(struct hr_image *image);
+  char missed[HR_MISSED_MAX]; /* why it could not take what it missed; empty if it did */
 };
 
 _Static_assert(offsetof(struct hr_image, owner_pid) == offsetof(struct hr_image_head, owner_pid) &&
@@ -119,11 +123,12 @@ void hr_each_image(hr_visit *visit, void *context);
 struct hr_image *hr_find_owner(void);
 bool hr_image_prepare(void);
 void hr_image_release(void);
+void hr_records_free(struct hr_image *image);
 bool hr_arena_close(struct hr_range pages);
 
 /* ---- report.c: JSON ---------------------------------------------------------------------------- */
 
-#define HR_TEXT_FIRST (64u << 10) /* bytes a text starts with: more than any answer to an apply needs */
+#define HR_TEXT_FIRST (128u << 10) /* bytes a text starts with: more than any answer to an apply needs */
 
 struct hr_text { /* the answer: room for struct hr_reply, then JSON */
   char *data;
@@ -330,6 +335,28 @@ struct hr_order { /* an apply as it came in */
   int ballot;       /* HR_TOGETHER: descriptor of the ballot, else -1 */
 };
 
+struct hr_chain { /* the generations of one build of a library */
+  struct hr_chain *next;
+  uint8_t build_id[HR_BUILD_ID_MAX]; /* zero-padded */
+  uint32_t build_id_size;
+  uint8_t *entries;                  /* struct hr_kept, oldest first */
+  size_t size;                       /* bytes of them */
+  uint64_t generation;               /* how many they are */
+  uint64_t arrivals;                 /* images of this build that were loaded so far */
+  uint32_t arriving;                 /* those that are being loaded: the chain must not change */
+};
+
+struct hr_keep { /* what a transaction makes of a chain */
+  struct hr_chain *chain;
+  const struct hr_elf *elf; /* null: a revert */
+  uint8_t *entries;         /* the new ones; after the commit the old ones */
+  size_t size;
+  uint64_t generation, arrivals;
+  bool waiting; /* no image of this build is loaded */
+  bool already; /* it has this generation */
+  bool changes; /* `entries` replace those of the chain */
+};
+
 struct hr_transaction { /* allocated with mmap: too large for the agent's stack */
   const struct hr_order *order;
   struct hr_error *error;
@@ -337,13 +364,16 @@ struct hr_transaction { /* allocated with mmap: too large for the agent's stack 
   uint64_t deadline_ns;
   struct hr_elf elfs[HR_MAX_PAYLOADS];
   struct hr_candidate candidates[HR_MAX_CANDIDATES];
-  unsigned n_candidates;
+  struct hr_keep keeps[HR_MAX_PAYLOADS];
+  unsigned n_candidates, n_keeps;
+  bool overtaken; /* a library that it changes was loaded or unloaded while it was prepared */
 };
 
 struct hr_outcome {
   const struct hr_order *order;
   const struct hr_candidate *candidates;
-  unsigned n_candidates;
+  const struct hr_keep *keeps;
+  unsigned n_candidates, n_keeps;
   unsigned attempts, threads_stopped, threads_interrupted, threads_asleep;
   bool stacks_checked;
   uint64_t commit_us, pause_us, gates_us;
@@ -351,7 +381,28 @@ struct hr_outcome {
 };
 
 enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *generations);
+bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *error);
 void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome);
+
+/* ---- late.c: libraries that are loaded after a patch ---------------------------------------------------- */
+
+struct hr_kept { /* one generation of a chain, padded to 8 bytes */
+  uint64_t bytes;             /* of this entry */
+  uint64_t file_size, digest; /* of the payload's file */
+  uint8_t id[HR_ID_SIZE];
+  char path[]; /* of the file; empty: it had none */
+};
+
+struct hr_keep *hr_late_begin(struct hr_transaction *t, const uint8_t *build_id, uint32_t size);
+bool hr_late_keep(struct hr_transaction *t, struct hr_keep *keep);
+bool hr_late_revert(struct hr_transaction *t, struct hr_keep *keep, uint64_t generation);
+bool hr_late_is_current(struct hr_transaction *t);
+void hr_late_free(struct hr_transaction *t);
+bool hr_late_invert(struct hr_transaction *back, const struct hr_transaction *t);
+void hr_late_each(void (*visit)(const struct hr_chain *chain, void *context), void *context);
+const struct hr_chain *hr_late_chain(const uint8_t *build_id);
+void hr_late_arrive(struct hr_image *image);
+void hr_late_reset(void);
 
 /* ---- targets.c: what changes --------------------------------------------------------------------------- */
 
@@ -368,6 +419,7 @@ uint64_t hr_count_live(const struct hr_candidate *c);
 /* ---- commit.c: when, and the commit itself --------------------------------------------------------------- */
 
 bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *generations);
+bool hr_commit_alone(struct hr_transaction *t);
 bool hr_client_waits(const struct hr_transaction *t);
 uint64_t hr_deadline_of(const struct hr_transaction *t);
 uint64_t hr_now_ns(void);

@@ -51,6 +51,12 @@ bool hr_text_new(struct hr_text *text) {
   return true;
 }
 
+/* What was said before does not count. */
+static void text_restart(struct hr_text *text) {
+  text->size = sizeof(struct hr_reply);
+  text->lost = false;
+}
+
 void hr_text_free(struct hr_text *text) {
   if (text->data)
     munmap(text->data, text->capacity);
@@ -223,6 +229,21 @@ static const char *image_kind(const struct hr_loaded *loaded) {
   return !loaded->is_main ? "shared" : loaded->bias ? "pie" : "exec";
 }
 
+/* What a library that was loaded after patches could not take. */
+static void put_missed(struct hr_text *text, const struct hr_loaded *loaded) {
+  const struct hr_chain *chain = hr_late_chain(loaded->build_id);
+
+  key(text, "missed");
+  if (!chain || loaded->image->generation >= chain->generation) {
+    puts_(text, "null");
+    return;
+  }
+  puts_(text, "{");
+  key_number(text, "generation", chain->generation);
+  key_string(text, "reason", loaded->image->missed);
+  puts_(text, "}");
+}
+
 static bool put_image(const struct hr_loaded *loaded, void *context) {
   const struct status *status = context;
   struct hr_text *text = status->text;
@@ -239,8 +260,33 @@ static bool put_image(const struct hr_loaded *loaded, void *context) {
   key_number(text, "generation", loaded->image->generation);
   key_hex(text, "id", loaded->image->id, HR_ID_SIZE);
   put_payloads(text, loaded);
+  put_missed(text, loaded);
   puts_(text, "}");
   return true;
+}
+
+static void put_chain(const struct hr_chain *chain, void *context) {
+  struct hr_text *text = context;
+  const struct hr_kept *entry;
+  size_t at;
+
+  if (!chain->generation)
+    return;
+  next_item(text);
+  puts_(text, "{");
+  key_hex(text, "build_id", chain->build_id, chain->build_id_size);
+  key_number(text, "generation", chain->generation);
+  key(text, "payloads");
+  puts_(text, "[");
+  for (at = 0; at < chain->size; at += entry->bytes) {
+    entry = (const struct hr_kept *)(chain->entries + at);
+    next_item(text);
+    puts_(text, "{");
+    key_hex(text, "id", entry->id, HR_ID_SIZE);
+    key_string(text, "file", entry->path);
+    puts_(text, "}");
+  }
+  puts_(text, "]}");
 }
 
 static void put_guard_of_process(struct hr_text *text) {
@@ -267,6 +313,10 @@ void hr_report_status(struct hr_text *text, const char *executable) {
   puts_(text, "[");
   hr_each_image(put_image, &status);
   puts_(text, "]");
+  key(text, "kept");
+  puts_(text, "[");
+  hr_late_each(put_chain, text);
+  puts_(text, "]");
   put_guard_of_process(text);
   puts_(text, "}");
 }
@@ -283,6 +333,22 @@ static void put_candidate(struct hr_text *text, const struct hr_candidate *c) {
   key_number(text, "functions_live", c->functions_live);
   key_number(text, "updates_applied", c->updates_applied);
   key_number(text, "updates_kept", c->updates_kept);
+  key_bool(text, "waiting", false);
+  puts_(text, "}");
+}
+
+/* A generation that libraries of this build take when they are loaded: nothing of it is live. */
+static void put_keep(struct hr_text *text, const struct hr_keep *keep) {
+  next_item(text);
+  puts_(text, "{");
+  key_hex(text, "build_id", keep->chain->build_id, keep->chain->build_id_size);
+  key_number(text, "generation", keep->chain->generation);
+  key_bool(text, "already", keep->already);
+  key_number(text, "functions_changed", keep->elf ? keep->elf->header.n_redirects : 0);
+  key_number(text, "functions_live", 0);
+  key_number(text, "updates_applied", 0);
+  key_number(text, "updates_kept", 0);
+  key_bool(text, "waiting", true);
   puts_(text, "}");
 }
 
@@ -291,10 +357,11 @@ struct place { /* of a blocker */
   const struct hr_blocker *blocker;
 };
 
-/* Less than 512 bytes for each of HR_MAX_CANDIDATES: fits HR_TEXT_FIRST, so nothing is allocated. */
+/* Less than 512 bytes for each candidate and each keep: fits HR_TEXT_FIRST, so nothing is allocated. */
 void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome) {
   unsigned i;
 
+  text_restart(text);
   puts_(text, "{");
   key_number(text, "pid", (uint64_t)getpid());
   key_bool(text, "dry_run", outcome->order->request->flags & HR_DRY_RUN);
@@ -302,6 +369,9 @@ void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome) {
   puts_(text, "[");
   for (i = 0; i < outcome->n_candidates; i++)
     put_candidate(text, &outcome->candidates[i]);
+  for (i = 0; i < outcome->n_keeps; i++)
+    if (outcome->keeps[i].waiting)
+      put_keep(text, &outcome->keeps[i]);
   puts_(text, "]");
   key_number(text, "attempts", outcome->attempts);
   key_number(text, "threads_stopped", outcome->threads_stopped);
@@ -415,8 +485,7 @@ static void put_blocker(struct hr_text *text, const struct hr_blocker *blocker) 
 }
 
 void hr_report_error(struct hr_text *text, const struct hr_error *error) {
-  text->size = sizeof(struct hr_reply);
-  text->lost = false;
+  text_restart(text);
   puts_(text, "{");
   key_string(text, "error", hr_code_name(error->code));
   key_string(text, "message", code_sentence(error->code));

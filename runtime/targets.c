@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -121,14 +122,19 @@ static struct left_open {
   struct hr_range region, pages;
 } left_open[LEFT_OPEN];
 
-static void note_left_open(const struct hr_image *image, const struct hr_opened *opened) {
-  unsigned i;
+/* Libraries that are being loaded get their generations in the threads that load them. Nobody waits for it. */
+static pthread_mutex_t left_open_lock = PTHREAD_MUTEX_INITIALIZER;
 
-  for (i = 0; i < LEFT_OPEN; i++)
-    if (!left_open[i].image) {
-      left_open[i] = (struct left_open){image, opened->region, opened->pages};
-      return;
-    }
+static void note_left_open(const struct hr_image *image, const struct hr_opened *opened) {
+  unsigned i = 0;
+
+  if (pthread_mutex_trylock(&left_open_lock))
+    return;
+  while (i < LEFT_OPEN && left_open[i].image)
+    i++;
+  if (i < LEFT_OPEN)
+    left_open[i] = (struct left_open){image, opened->region, opened->pages};
+  pthread_mutex_unlock(&left_open_lock);
 }
 
 static bool protect(struct hr_range pages) {
@@ -166,9 +172,12 @@ static bool close_in_image(const struct hr_loaded *loaded, void *context) {
 void hr_close_left_open(void) {
   unsigned i;
 
+  if (pthread_mutex_trylock(&left_open_lock))
+    return;
   for (i = 0; i < LEFT_OPEN; i++)
     if (left_open[i].image)
       hr_each_image(close_in_image, &left_open[i]);
+  pthread_mutex_unlock(&left_open_lock);
 }
 
 /* Room for `moves` slots and `writes` of bytes. */

@@ -5,9 +5,11 @@ runtime/hotreload_abi.h describe it.
 """
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
+import select
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -17,12 +19,13 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection, SymbolTableSection
 
-from hotreload_tool import abi
+from hotreload_tool import abi, process
 from livetools import Program, clean_environment
 
 REPO = Path(__file__).resolve().parents[1]
 RUNTIME = REPO / "runtime"
 SOURCES = REPO / "tests" / "runtime"
+SOCKETS = "HOTRELOAD_RUNTIME_DIR"
 ARENA = 1 << 20                       # bytes; small, so that it is easily filled
 PAGE = 4096
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
@@ -73,6 +76,26 @@ def run(argv: Sequence[str | Path]) -> str:
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=_SECONDS)
     assert done.returncode == 0, f"{' '.join(map(str, argv))}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+# Python as a host that knows nothing of the runtime: loads libraries, and asks the last one.
+HOST = """
+import ctypes, sys
+library = None
+print("ready", flush=True)
+for line in sys.stdin:
+    word = line.strip()
+    if word.startswith("load "):
+        library = ctypes.CDLL(word[5:])
+        print("loaded", flush=True)
+    elif word == "library":
+        print("library", library.library_value(), flush=True)
+    elif word == "unload":
+        import _ctypes
+        handle = library._handle
+        library = None
+        _ctypes.dlclose(handle)
+        print("unloaded", flush=True)
+"""
 
 
 # ---- images ------------------------------------------------------------------------------------------------------
@@ -279,6 +302,25 @@ def start(image: Image | Path, *arguments: str, **extra: str) -> Program:
     program = Program([image.path if isinstance(image, Image) else image, *arguments], env=environment(**extra))
     program.expect(r"^ready\n")
     return program
+
+
+def wait_for_agent(pid: int) -> process.ProcessStatus:
+    """A forked child opens its socket a little later: ask, and ask again whenever a name appears in the directory."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_CLOEXEC)
+    assert watch >= 0
+    try:
+        moved_to = 0x80
+        assert libc.inotify_add_watch(watch, os.environ[SOCKETS].encode(), moved_to) >= 0
+        while True:
+            try:
+                return process.status(pid)
+            except process.NoAgent:
+                ready, _, _ = select.select([watch], [], [], 60)
+                assert ready, f"no socket of process {pid} within 60 s"
+                os.read(watch, 4096)
+    finally:
+        os.close(watch)
 
 
 @dataclass(frozen=True)

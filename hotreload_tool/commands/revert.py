@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from functools import partial
 
 from .. import blockers, process, report, together
@@ -31,9 +32,23 @@ def _generation(text: str) -> int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class _Image:
+    build_id: str
+    path: str
+    generation: int
+
+
+def _images(status: process.ProcessStatus) -> list[_Image]:
+    """What is loaded, and libraries that are not and were given generations."""
+    loaded = [_Image(i.build_id, i.path, i.generation) for i in status.images]
+    known = {i.build_id for i in loaded}
+    return [*loaded, *(_Image(k.build_id, f"library {k.build_id}", k.generation) for k in status.kept if k.build_id not in known)]
+
+
 def run(args: argparse.Namespace) -> report.Result:
     pids = list(dict.fromkeys(args.pid))
-    images = {pid: _chosen(pid, args, process.status(pid, min(args.timeout, _STATUS_SECONDS)).images) for pid in pids}
+    images = {pid: _chosen(pid, args, _images(process.status(pid, min(args.timeout, _STATUS_SECONDS)))) for pid in pids}
     generation = _target(args, images)
     taken: dict[int, float] = {}
 
@@ -53,7 +68,7 @@ def run(args: argparse.Namespace) -> report.Result:
     return report.reverted_together(images[pids[0]].path, results, failures)
 
 
-def _target(args: argparse.Namespace, images: dict[int, process.LiveImage]) -> int:
+def _target(args: argparse.Namespace, images: dict[int, _Image]) -> int:
     """The generation to go back to. Raises UsageError."""
     now = {image.generation for image in images.values()}
     if args.to is None and len(now) > 1:
@@ -67,7 +82,7 @@ def _target(args: argparse.Namespace, images: dict[int, process.LiveImage]) -> i
     return generation
 
 
-def _chosen(pid: int, args: argparse.Namespace, images: list[process.LiveImage]) -> process.LiveImage:
+def _chosen(pid: int, args: argparse.Namespace, images: list[_Image]) -> _Image:
     """The one image that is meant. Raises UsageError."""
     found = [i for i in images if i.generation or args.to is not None or args.image]
     if args.image:

@@ -1,10 +1,13 @@
 """Images and payloads that several of the runtime's tests use."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runtimetools import SOURCES, Image, Payload, Recipe, build, make_payload
+from runtimetools import SOCKETS, SOURCES, Image, Payload, Recipe, build, make_payload
+
+from livetools import runtime_directory
 
 NEW_VALUE = """
 extern int counter;
@@ -67,3 +70,11 @@ def new_library(folder: Path, library: Image) -> Payload:
     int library_new(void) {{ return 1000 * *(int *)__tls_get_addr(tls_index) + library_counter++; }}
     """
     return make_payload(folder, Recipe(library, source, {"library_value": "library_new"}, tls=["tls_index"]))
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory of the test's own: others leave sockets of processes they killed."""
+    with runtime_directory() as path:
+        monkeypatch.setenv(SOCKETS, str(path))
+        yield path

@@ -13,4 +13,8 @@ __attribute__((noinline)) int library_value_body(void) { return library_tls + li
 
 unsigned long library_generation(void) { return hotreload_generation(); }
 
+#ifdef CONSTRUCTS
+__attribute__((constructor)) static void at_start(void) { library_counter = library_value(); }
+#endif
+
 __attribute__((destructor)) static void at_end(void) { library_counter = 0; }

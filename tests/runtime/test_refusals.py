@@ -378,7 +378,7 @@ def request(**fields: object) -> bytes:
 @pytest.mark.parametrize("data, code, words", [
     (request(magic=0), "BAD_REQUEST", "magic"),
     (b"GET / HTTP/1.1\r\n" + bytes(100), "BAD_REQUEST", "magic"),
-    (request(abi=1), "ABI_MISMATCH", "the request speaks version 1, the program version 3"),
+    (request(abi=1), "ABI_MISMATCH", f"the request speaks version 1, the program version {abi.ABI}"),
     (request(op=99), "BAD_REQUEST", "operation 99"),
     (request(flags=0x80000000), "BAD_REQUEST", "bits this version does not know"),
     (request(build_id=bytes(31) + b"\1"), "BAD_REQUEST", "bits this version does not know"),
@@ -411,8 +411,8 @@ def test_descriptors_are_closed_whatever_happens(program: Program, simple: Paylo
     with open(simple.path, "rb") as file:
         files = [file.fileno()]
         for data, given in ((request(), files), (request(n_payloads=2), files), (request(magic=1), files * 3),
-                            (request(op=abi.Op.APPLY, n_payloads=16), files * 17),
-                            (request(op=abi.Op.APPLY, n_payloads=17), files * 17)):
+                            (request(op=abi.Op.APPLY, n_payloads=abi.MAX_PAYLOADS), files * (abi.MAX_PAYLOADS + 1)),
+                            (request(op=abi.Op.APPLY, n_payloads=abi.MAX_PAYLOADS + 1), files * (abi.MAX_PAYLOADS + 1))):
             answer = talk(program.pid, data, given)
             assert answer is not None and answer[0] == abi.Code["BAD_REQUEST"]
         assert talk(program.pid, request()[:20], files * 2, close=True) is None

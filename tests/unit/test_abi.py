@@ -25,7 +25,7 @@ int main(void) {
   printf("{\n");
   NUMBER(HR_ABI); NUMBER(HR_PAYLOAD_MAGIC); NUMBER(HR_ID_SIZE); NUMBER(HR_BUILD_ID_MAX);
   NUMBER(HR_REQUEST_MAGIC); NUMBER(HR_REPLY_MAGIC); NUMBER(HR_MAX_PAYLOADS); NUMBER(HR_NOTE_IMAGE);
-  NUMBER(HR_UPDATE_CONSTANT); NUMBER(HR_UPDATE_MERGE); NUMBER(HR_DRY_RUN);
+  NUMBER(HR_UPDATE_CONSTANT); NUMBER(HR_UPDATE_MERGE); NUMBER(HR_DRY_RUN); NUMBER(HR_FOR_LATER);
   NUMBER(HR_OP_STATUS); NUMBER(HR_OP_APPLY); NUMBER(HR_OP_REVERT);
   NUMBER(HR_WHEN_NOW); NUMBER(HR_WHEN_QUIESCENT); NUMBER(HR_WHEN_SAFEPOINT);
   SIZE(hr_redirect); AT(hr_redirect, slot); AT(hr_redirect, old_target); AT(hr_redirect, new_target);
@@ -93,6 +93,7 @@ def test_enums(seen: dict[str, int], prefix: str, members: type[abi.Op]) -> None
 def test_request_flags(seen: dict[str, int]) -> None:
     assert abi.RequestFlags.DRY_RUN == seen["HR_DRY_RUN"]
     assert abi.RequestFlags.TOGETHER == seen["HR_TOGETHER"]
+    assert abi.RequestFlags.FOR_LATER == seen["HR_FOR_LATER"]
 
 
 def test_ballot(seen: dict[str, int]) -> None:

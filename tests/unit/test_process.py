@@ -159,7 +159,7 @@ def test_no_agent_says_where_it_looked_and_why_not_there(directory: Path) -> Non
 
 def test_too_many_payloads(directory: Path) -> None:
     with pytest.raises(process.AgentError) as caught:
-        process.apply(os.getpid(), [Path("/dev/null")] * 17)
+        process.apply(os.getpid(), [Path("/dev/null")] * (abi.MAX_PAYLOADS + 1))
     assert caught.value.code is abi.Code["BAD_REQUEST"]
 
 
