@@ -168,6 +168,7 @@ def test_a_patch_whose_sender_gave_up_is_not_taken_later(project: Workspace, hos
 @contextlib.contextmanager
 def stopped(program: Program) -> Iterator[None]:
     os.kill(program.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)     # all its threads are
     try:
         yield
     finally:
