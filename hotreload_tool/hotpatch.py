@@ -35,6 +35,7 @@ from . import (
     vanished,
 )
 from .baseline import Store
+from .confined import Confined
 from .contents import Content
 from .difference import entries
 from .errors import HotreloadError, NotForImage, Refusal, Refused
@@ -51,6 +52,7 @@ _STATUS_SECONDS = 5.0        # bound on asking one process what it runs
 class Running:
     """The processes of this user that have an agent."""
     statuses: list[process.ProcessStatus] = field(default_factory=list)
+    confined: list[Confined] = field(default_factory=list)      # of others, which were not asked
 
     def build_ids(self) -> set[str]:
         return {b for s in self.statuses for b in (*(i.build_id for i in s.images), *(k.build_id for k in s.kept))}
@@ -89,6 +91,7 @@ def run(request: HotpatchRequest) -> int:
     if request.guard:
         results += watch(store, running, attempts, begun)
     results += settle(store, running, attempts)
+    results += [report.Result({}, problems=report.failure(e).problems) for e in running.confined]
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
     for result in results:
@@ -106,6 +109,8 @@ def ask_processes() -> Running:
     for agent in process.find():
         try:
             running.statuses.append(process.status(agent.pid, _STATUS_SECONDS))
+        except Confined as e:
+            running.confined.append(e)
         except HotreloadError:
             continue
     return running

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import abi
+from . import abi, confined
 from .errors import HotreloadError
 
 _SUFFIX = ".sock"
@@ -197,8 +197,7 @@ def runtime_directories(uid: int | None = None) -> list[Path]:
 
 def agent_directories(pid: int) -> list[Path]:
     """Where files of process `pid` may lie that can be trusted to be its user's."""
-    owner = _owner(pid)
-    return [d for d in runtime_directories(owner) if not _distrust(d, owner)]
+    return [directory for directory, owner in _places(pid) if not _distrust(directory, owner)]
 
 
 def find(directories: Iterable[Path] | None = None) -> list[AgentAddress]:
@@ -384,9 +383,9 @@ def _agent(pid: int, seconds: float) -> Iterator[socket.socket]:
     """A connection to the agent of `pid`, which is shown to be that process. Raises NoAgent, NoAnswer."""
     if pid <= 0 or not exists(pid):
         raise NoAgent(f"there is no process {pid}")
-    owner = _owner(pid)
+    confined.check(pid)
     looked = []
-    for directory in runtime_directories(owner):
+    for directory, owner in _places(pid):
         why = _distrust(directory, owner)
         path = directory / f"{pid}{_SUFFIX}"
         if why:
@@ -404,7 +403,23 @@ def _agent(pid: int, seconds: float) -> Iterator[socket.socket]:
             yield link
         return
     raise NoAgent(f"process {pid} has no agent: it was built without hotreload, or it started with HOTRELOAD_DISABLE set "
-                  "or with another runtime directory", f"looked in {', '.join(looked)}")
+                  f"or with another runtime directory{_elsewhere(pid)}", f"looked in {', '.join(looked)}")
+
+
+def _places(pid: int) -> list[tuple[Path, int]]:
+    """Directories in which the agent of `pid` may have its socket, with the user to whom they must belong. A process that
+    root started and that gave its rights up has it in root's."""
+    owners = dict.fromkeys([_owner(pid), os.geteuid()])
+    return list(dict.fromkeys((directory, owner) for owner in owners for directory in runtime_directories(owner)))
+
+
+def _elsewhere(pid: int) -> str:
+    """A hint for processes of containers: they have other numbers there, and another /tmp."""
+    try:
+        elsewhere = any(os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "mnt"))
+    except OSError:
+        return ""
+    return ", or it lives in a container: run hotpatch inside of that" if elsewhere else ""
 
 
 def _check_peer(link: socket.socket, pid: int, owner: int) -> None:

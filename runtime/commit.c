@@ -619,7 +619,7 @@ static bool changes_anything(const struct hr_transaction *t) {
 static bool bring_in_quiescent(struct hr_transaction *t, struct hr_outcome *outcome, int *generations) {
   struct hr_codes codes = {0};
   struct attempt a = {.t = t, .outcome = outcome, .codes = &codes, .generations = generations};
-  bool done = find_codes(t, &codes) && hr_threads_prepare(t->error);
+  bool done = find_codes(t, &codes) && hr_threads_prepare(t->error) && hr_threads_unconfined(t->error);
 
   done = done && retry_until_deadline(&a);
   outcome->stacks_checked = done;
@@ -733,8 +733,10 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
   if (when > HR_WHEN_SAFEPOINT)
     return hr_refuse(t->error, HR_BAD_REQUEST, "there is no consistency %u", when);
   t->deadline_ns = hr_deadline_of(t);
-  if (!hr_hooks_before(t) || !hr_client_waits(t) || !hr_guard_prepare(t) || !wait_for_others(t))
+  if (!hr_hooks_before(t) || !hr_client_waits(t) || !hr_guard_prepare(t) || !wait_for_others(t)) {
+    hr_guard_end();
     return false;
+  }
   if (when == HR_WHEN_NOW || !changes_anything(t))
     done = bring_in_now(t, outcome, generations);
   else if (when == HR_WHEN_QUIESCENT)

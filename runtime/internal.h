@@ -259,6 +259,8 @@ bool hr_thread_runs_no_code(pid_t tid);
 long hr_read_task_file(pid_t tid, const char *name, char *to, size_t size);
 void hr_thread_describe(pid_t tid, char *words, size_t size);
 
+bool hr_threads_unconfined(struct hr_error *error); /* confined.c */
+
 /* ---- stack.c, unwind.c: what a halted thread is doing ---------------------------------------------- */
 
 struct hr_old_code { /* a range of code that nobody may be in */
