@@ -258,7 +258,7 @@ def _ends(pid: int, seconds: float) -> bool:
 
 def _removed_if_stale(path: Path) -> bool:
     """A pid that can't be seen may live in another pid namespace: only a socket nobody listens on is stale."""
-    if exists(int(path.stem)):
+    if exists(int(path.stem)) and not _ends(int(path.stem), 0):
         return False
     try:
         _connect(path, _CONNECT_SECONDS).close()

@@ -37,7 +37,7 @@
 #endif
 
 #define STAGE_MS 2000       /* a client has this long to send its request, and to take the answer */
-#define FORK_WAIT_MS 200    /* a fork waits this long for a request that is being served */
+#define FORK_WAIT_MS 500    /* a fork waits this long for a request that is being served; no attempt takes longer */
 #define CHILD_DELAY_MS 50   /* a child that execs at once never creates a socket */
 #define START_WAIT_MS 200   /* main() waits this long for the socket to be there */
 #define STACK_SIZE (256u << 10)
@@ -325,6 +325,7 @@ static enum hr_code status(struct connection *c) {
 static enum hr_code serve(struct connection *c) {
   struct hr_error error = {.code = HR_OK};
 
+  hr_order_undo_inherited();
   if (check_peer(c, &error) && check_request(c, &error)) {
     switch (c->request.op) {
     case HR_OP_STATUS:
@@ -763,9 +764,13 @@ void hotreload_recovery_end(void) {
 
 /* ---- fork -------------------------------------------------------------------------------------------- */
 
-/* The child must not inherit a half-served request. The wait is bounded: another fork handler may hold a lock
- * that the agent needs to finish (an allocator's); then the child goes without an agent. A commit takes no
- * lock and is always waited for. */
+/* The child must not inherit what is half done. While an order only waits for its moment, nothing is: a child takes
+ * back for itself what had been prepared (hr_order_forked). Other work is waited for, but not for ever: another fork
+ * handler may hold a lock that the agent needs to finish (an allocator's); then the child goes without an agent. A
+ * commit takes no lock and is always waited for. */
+void hr_fork_allow(void) { pthread_mutex_unlock(&serve_lock); }
+void hr_fork_forbid(void) { pthread_mutex_lock(&serve_lock); }
+
 static void before_fork(void) {
   struct timespec until = after_ms(FORK_WAIT_MS);
   bool clean = !pthread_mutex_timedlock(&serve_lock, &until);
@@ -788,6 +793,7 @@ static void after_fork_in_child(void) {
   hr_safepoints_reset();
   hr_guard_forget();
   hr_late_reset();
+  hr_order_forked();
   is_polling = false;
   agent.bound_pid = 0;
   hr_self.pending = 0;
@@ -799,9 +805,7 @@ static void after_fork_in_child(void) {
   }
   agent.epoll.fd = -1;
   agent.client.socket.fd = -1;
-  if (!agent.own_table)
-    forget(&agent.listener);
-  agent.listener.fd = -1;
+  forget(&agent.listener); /* if it is in this table */
   agent.unreachable = !fork_is_clean;
   if (!hr_poll_linked && fork_is_clean)
     start_thread(true);

@@ -280,9 +280,14 @@ static void report(struct hr_transaction *t, struct hr_text *text, struct hr_out
   hr_report_apply(text, outcome);
 }
 
+static struct hr_transaction *current; /* an order that is served, or that was when this process was forked */
+static bool is_inherited;
+
 static void release(struct hr_transaction *t) {
   unsigned i;
 
+  if (t == current)
+    current = NULL;
   for (i = 0; i < t->n_candidates; i++) {
     hr_plan_free(&t->candidates[i]);
     if (t->candidates[i].handle)
@@ -291,6 +296,31 @@ static void release(struct hr_transaction *t) {
   hr_ballot_close(t->ballot);
   hr_late_free(t);
   munmap(t, sizeof *t);
+}
+
+/* The parent's order is none of ours: its pages are closed at once, what it mapped goes with the first request.
+ * Context: the child of a fork, which may come from any thread. System calls alone. */
+void hr_order_forked(void) {
+  unsigned i;
+
+  hr_threads_forked();
+  hr_stacks_forked();
+  is_inherited = current != NULL;
+  if (!current)
+    return;
+  current->ballot = NULL; /* not mapped here */
+  for (i = 0; i < current->n_candidates; i++)
+    hr_close_pages(&current->candidates[i]);
+}
+
+/* Context: the agent. */
+void hr_order_undo_inherited(void) {
+  if (!is_inherited)
+    return;
+  is_inherited = false;
+  if (!current->committed)
+    undo(current);
+  release(current);
 }
 
 /* A guard must not take back what is about to be built upon. */
@@ -366,6 +396,7 @@ enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *g
     }
     t->order = order;
     t->error = &error;
+    current = t;
     code = run(t, text, generations);
     again = t->overtaken && order->ballot < 0; /* others were told that this one can't */
     release(t);

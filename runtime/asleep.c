@@ -104,6 +104,10 @@ static bool look_at(pid_t tid, void *unused) {
     return false;
   if (!runs || hr_read_task_file(tid, "syscall", text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9')
     return true;
+#ifdef SYS_vfork /* until it execs, the child runs further down on this stack; it is no thread of this process */
+  if (number_at(text, 0) == SYS_vfork)
+    return true;
+#endif
   sp = number_at(text, 7);
   pc = number_at(text, 8);
   if (pc && !hr_code_at(dormitory.codes, pc) && is_outside(tid, sp))

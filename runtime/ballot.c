@@ -133,8 +133,11 @@ bool hr_ballot_refuse(struct hr_error *error, bool late) {
 
 /* Waits until all are prepared. */
 bool hr_ballot_prepared(struct hr_transaction *t) {
-  enum hr_vote vote = hr_ballot_vote(t->ballot, 0, t->deadline_ns, t->order->client);
+  enum hr_vote vote;
 
+  hr_fork_allow();
+  vote = hr_ballot_vote(t->ballot, 0, t->deadline_ns, t->order->client);
+  hr_fork_forbid();
   if (vote == HR_VOTE_ANEW)
     return true;
   return hr_ballot_refuse(t->error, hr_now_ns() >= t->deadline_ns);
@@ -144,9 +147,11 @@ bool hr_ballot_prepared(struct hr_transaction *t) {
 bool hr_ballot_agree(struct hr_transaction *t) {
   enum hr_vote vote;
 
+  hr_fork_allow();
   do
     vote = hr_ballot_vote(t->ballot, hr_ballot_round(t->ballot), t->deadline_ns, t->order->client);
   while (vote == HR_VOTE_ANEW);
+  hr_fork_forbid();
   if (vote == HR_VOTE_LATE)
     hr_ballot_abandon(t->ballot);
   return vote == HR_VOTE_COMMIT || hr_ballot_refuse(t->error, vote == HR_VOTE_LATE);

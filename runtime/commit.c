@@ -196,6 +196,7 @@ static int timed_commit(struct hr_transaction *t, struct hr_outcome *outcome) {
   int generations;
 
   hr_pass(HR_STEP_COMMIT);
+  t->committed = true;
   hr_guard_begin(t);
   generations = commit_all(t);
   hr_pass(HR_STEP_COMMITTED);
@@ -485,8 +486,12 @@ static bool close_all(struct hr_transaction *t) {
 /* Waits, unless the client goes away. */
 static bool pause_between(const struct hr_transaction *t, int ms) {
   struct pollfd client = {.fd = t->order->client, .events = 0};
+  int ready;
 
-  if (poll(&client, t->order->client >= 0, ms) <= 0)
+  hr_fork_allow();
+  ready = poll(&client, t->order->client >= 0, ms);
+  hr_fork_forbid();
+  if (ready <= 0)
     return true;
   return hr_refuse(t->error, HR_DEADLINE, "the client went away before the commit");
 }
@@ -694,7 +699,9 @@ static bool bring_in_at_safepoints(struct hr_transaction *t, struct hr_outcome *
 
   if (!hr_threads_prepare(t->error))
     return false;
+  hr_fork_allow();
   met = hr_safepoints_gather(t->deadline_ns, t->order->client, &blocker);
+  hr_fork_forbid();
   blocker.since_ms = (hr_now_ns() - start) / MILLISECOND;
   if (met)
     done = bring_in_now(t, outcome, generations);

@@ -32,8 +32,11 @@ static bool each_hook(const struct hr_transaction *t, int kind, hook_visit *visi
 static bool ask(const struct hotreload_hook *hook, const struct hr_candidate *c, uint64_t from, uint64_t to,
                 void *context) {
   struct hr_error *error = context;
-  int answer = hook->run(from, to);
+  int answer;
 
+  hr_fork_allow();
+  answer = hook->run(from, to);
+  hr_fork_forbid();
   if (!answer)
     return true;
   return hr_refuse(error, HR_VETO, "the hook at 0x%" PRIxPTR " of %s answered %d to the step from generation %" PRIu64
@@ -46,7 +49,9 @@ static bool tell(const struct hotreload_hook *hook, const struct hr_candidate *c
                  void *context) {
   (void)c;
   (void)context;
+  hr_fork_allow();
   hook->run(from, to);
+  hr_fork_forbid();
   return true;
 }
 

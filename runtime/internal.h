@@ -248,6 +248,7 @@ struct hr_kernel_action { /* struct sigaction as the system call has it (asm/sig
 void hr_restore_context(void);
 bool hr_threads_prepare(struct hr_error *error);
 void hr_threads_finish(void);
+void hr_threads_forked(void);
 bool hr_threads_each(bool (*visit)(pid_t tid, void *context), void *context);
 bool hr_threads_halt(uint64_t budget_ns, struct hr_blocker *blocker);
 bool hr_threads_visit(bool (*visit)(const struct hr_thread *thread, void *context), void *context);
@@ -301,6 +302,7 @@ struct dl_phdr_info;
 
 bool hr_stacks_prepare(struct hr_error *error);
 void hr_stacks_finish(void);
+void hr_stacks_forked(void);
 const struct hr_map *hr_map_of(uintptr_t at);
 const struct hr_old_code *hr_code_at(const struct hr_codes *codes, uintptr_t address);
 bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view, struct hr_blocker *blocker);
@@ -364,6 +366,7 @@ struct hr_transaction { /* allocated with mmap: too large for the agent's stack 
   struct hr_error *error;
   struct hr_ballot *ballot; /* null: this process takes it alone */
   uint64_t deadline_ns;
+  bool committed;
   struct hr_elf elfs[HR_MAX_PAYLOADS];
   struct hr_candidate candidates[HR_MAX_CANDIDATES];
   struct hr_keep keeps[HR_MAX_PAYLOADS];
@@ -384,6 +387,8 @@ struct hr_outcome {
 
 enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *generations);
 bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *error);
+void hr_order_forked(void);
+void hr_order_undo_inherited(void);
 void hr_report_apply(struct hr_text *text, const struct hr_outcome *outcome);
 
 /* ---- late.c: libraries that are loaded after a patch ---------------------------------------------------- */
@@ -493,6 +498,8 @@ void hr_commit_lock_reset(void);
 
 /* ---- agent.c ----------------------------------------------------------------------------------------- */
 
+void hr_fork_allow(void); /* around waits in which nothing is half done */
+void hr_fork_forbid(void);
 int hr_agent_poll(void);
 int hr_agent_fd(void);
 bool hr_agent_path(char path[HR_PATH_MAX], const char *suffix);

@@ -271,6 +271,9 @@ void hr_threads_finish(void) {
   meeting.listing = -1;
 }
 
+/* Context: the child of a fork. The descriptor, if it is in this table at all, may be another's by now. */
+void hr_threads_forked(void) { meeting.listing = -1; }
+
 bool hr_threads_each(bool (*visit)(pid_t tid, void *context), void *context) { return each_thread(visit, context); }
 
 /* ---- what a thread is doing, from /proc ---------------------------------------------------------------- */

@@ -75,6 +75,9 @@ static bool read_maps(void) {
   return n == 0 && maps.n <= maps.capacity;
 }
 
+/* Context: the child of a fork; see hr_threads_forked(). */
+void hr_stacks_forked(void) { pagemap = -1; }
+
 void hr_stacks_finish(void) {
   if (pagemap >= 0)
     close(pagemap);

@@ -1,4 +1,4 @@
-"""Programs with the runtime and payloads for them, made by hand: no part of the tool but `abi` is used.
+"""Programs with the runtime and payloads for them, made by hand: no part of the tool but `abi` and `process` is used.
 
 A payload is C source plus a table of what it replaces, linked at arena addresses as docs/formats.md and
 runtime/hotreload_abi.h describe it.

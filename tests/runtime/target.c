@@ -71,6 +71,44 @@ static void fork_child(void) {
   }
 }
 
+/* The child shares the memory until it gets a byte, then execs. It makes system calls only. */
+static void vfork_child(void) {
+  char *arguments[] = {"/bin/true", NULL}, byte;
+  pid_t child = vfork();
+  int status;
+
+  if (!child) {
+    if (write(1, "waiting\n", 8) == 8 && read(0, &byte, 1) == 1)
+      execve(arguments[0], arguments, environ);
+    _exit(1);
+  }
+  waitpid(child, &status, 0);
+  printf("vforked, status %d\n", status);
+}
+
+/* As daemons do; 0 to 2 stay, so that the test can go on talking. Then takes low and high numbers for itself. */
+static void close_all(void) {
+  int null, i;
+
+  for (i = 3; i < 1024; i++)
+    close(i);
+  null = open("/dev/null", O_RDWR);
+  dup2(null, 1008);
+  dup2(null, 1009);
+  printf("closed\n");
+}
+
+/* The grandchild goes on reading commands. */
+static void become_daemon(void) {
+  if (fork())
+    _exit(0);
+  setsid();
+  if (fork())
+    _exit(0);
+  close_all();
+  printf("daemon %d\n", (int)getpid());
+}
+
 static void spawn_true(void) {
   char *arguments[] = {"/bin/true", NULL};
   pid_t child;
@@ -88,18 +126,6 @@ static void spawn_true(void) {
   posix_spawn(&child, arguments[0], NULL, NULL, arguments, environ);
   waitpid(child, &status, 0);
   printf("spawned, status %d\n", status);
-}
-
-/* As daemons do; 0 to 2 stay, so that the test can go on talking. Then takes low and high numbers for itself. */
-static void close_all(void) {
-  int null, i;
-
-  for (i = 3; i < 1024; i++)
-    close(i);
-  null = open("/dev/null", O_RDWR);
-  dup2(null, 1008);
-  dup2(null, 1009);
-  printf("closed\n");
 }
 
 static void *other_thread(void *argument) {
@@ -179,6 +205,12 @@ static void command(char *line) {
     fork_child();
   else if (!strcmp(line, "churn"))
     churn();
+  else if (!strcmp(line, "vfork"))
+    vfork_child();
+  else if (!strcmp(line, "daemon"))
+    become_daemon();
+  else if (!strncmp(line, "exec ", 5))
+    printf("no exec %d\n", execl(line + 5, line + 5, NULL));
   else if (!strcmp(line, "spawn"))
     spawn_true();
   else if (!strcmp(line, "close"))

@@ -651,6 +651,20 @@ static void cancel_in_region(void) {
   printf("cancelled\n");
 }
 
+/* The child, which has no other threads, goes on reading commands; the parent waits for its end. */
+static void fork_child(void) {
+  pid_t child = fork();
+  int status;
+
+  if (!child) {
+    n_threads = 0;
+    printf("child %d\n", (int)getpid());
+    return;
+  }
+  waitpid(child, &status, 0);
+  printf("child ended with %d\n", status);
+}
+
 static void command(char *line) {
   if (!strcmp(line, "first"))
     printf("first %d\n", first());
@@ -666,6 +680,10 @@ static void command(char *line) {
     run_for(atol(line + 4));
   else if (!strncmp(line, "sleep ", 6))
     sleep_in(line + 6);
+  else if (!strcmp(line, "fork"))
+    fork_child();
+  else if (!strcmp(line, "exit"))
+    exit(0);
   else if (!strcmp(line, "wake"))
     wake_sleepers();
   else if (!strcmp(line, "signal"))
