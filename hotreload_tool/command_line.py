@@ -22,7 +22,8 @@ _ELSEWHERE = ("-E", "-S", "-M", "-MM", "-###", "-fsyntax-only", "-emit-llvm", "-
               "--assemble", "--help", "--target-help", "--version", "-dumpversion", "-dumpmachine", "-dumpspecs",
               "-dumpfullversion")
 _ELSEWHERE_PREFIXES = ("-print-", "--print-", "--help=")
-# A program for a bare machine has its own start and no threads: the runtime cannot live in it.
+# A program for a bare machine has its own start and no threads: the runtime cannot live in it. One that names -lc has all,
+# only not by default: libtool links libraries of C++ so.
 _BARE = ("-nostdlib", "-nodefaultlibs", "-nolibc", "--no-standard-libraries")
 _LANGUAGES = {
     **dict.fromkeys((".c", ".i"), "c"),
@@ -85,7 +86,7 @@ def parse(words: Sequence[str]) -> Invocation:
     confused = reader.compile_only and reader.output is not None and len(reader.sources) > 1
     return Invocation(opened, reader.elsewhere or confused, reader.compile_only, reader.output, tuple(reader.sources),
                       tuple(reader.inputs), tuple(reader.libraries), tuple(reader.directories), reader.shared,
-                      reader.partial, reader.bare)
+                      reader.partial, reader.bare and "c" not in reader.libraries)
 
 
 def open_response_files(words: Sequence[str], depth: int = 0) -> Iterator[str]:

@@ -83,3 +83,4 @@ def test_what_leaves_files_beside_the_object_is_not_split(word: str) -> None:
 def test_partial_and_bare_links() -> None:
     assert parse(["-r", "a.o", "-o", "b.o"]).partial
     assert parse(["-nostdlib", "a.o"]).bare and parse(["-nodefaultlibs", "a.o"]).bare
+    assert not parse(["-shared", "-nostdlib", "a.o", "-lstdc++", "-lc", "-lgcc_s"]).bare, "as libtool does it"
