@@ -274,7 +274,7 @@ def _link(launch: Launch, made: Sequence[str], command: list[str]) -> None:
     """Link, with the runtime if anything is instrumented, and file the image. `made`: objects that we compiled."""
     asked = launch.asked
     inputs = [*made, *asked.inputs]
-    archives = [path for path in [*asked.inputs, *_static_libraries(asked)] if path.endswith(".a")]
+    archives = [*filter(_is_archive, asked.inputs), *_static_libraries(asked)]
     if asked.bare or not any(map(_is_patchable, {*inputs, *archives})):
         _become(command)
     output = asked.output or "a.out"
@@ -288,9 +288,25 @@ def _link(launch: Launch, made: Sequence[str], command: list[str]) -> None:
 
 
 def _static_libraries(asked: Invocation) -> list[str]:
-    """The archives that -lNAME finds in the directories of -L. The linker prefers a shared one beside it."""
-    candidates = [os.path.join(folder, f"lib{name}") for name in asked.libraries for folder in asked.directories]
-    return [f"{path}.a" for path in candidates if os.path.exists(f"{path}.a")]
+    """The archives that -lNAME means: the first of this name in the directories of -L, as long as no shared one is there."""
+    found = []
+    for name in asked.libraries:
+        here = [folder for folder in asked.directories if os.path.exists(os.path.join(folder, f"lib{name}.a"))
+                or os.path.exists(os.path.join(folder, f"lib{name}.so"))]
+        path = os.path.join(here[0], f"lib{name}.a") if here else ""
+        shared = path and os.path.exists(path.removesuffix("a") + "so") and "-static" not in asked.words
+        if path and not shared and _is_archive(path):
+            found.append(path)
+    return found
+
+
+def _is_archive(path: str) -> bool:
+    """What is called so may be a script for the linker."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(8) in (b"!<arch>\n", b"!<thin>\n")
+    except OSError:
+        return False
 
 
 def _is_patchable(path: str) -> bool:
@@ -315,7 +331,7 @@ def _is_shared(elf_type: bytes) -> bool:
 def _file(launch: Launch, output: str, inputs: Sequence[str], archives: Sequence[str]) -> None:
     """Keep the image just linked, with what a payload for it needs to know."""
     from . import plainparts
-    plain = plainparts.digests([p for p in inputs if not p.endswith(".a")], archives, launch.name)
+    plain = plainparts.digests([p for p in inputs if p not in archives], archives, launch.name)
     unseen = {} if command_line.can_be_split(launch.asked) else {s.path: s for s in launch.asked.sources}
     link = building.LinkRecord(launch.top, os.path.join(launch.directory, _OBJECTS), launch.compiler,
                                [os.path.abspath(d) for d in launch.asked.directories], [os.path.abspath(a) for a in archives])

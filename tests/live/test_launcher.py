@@ -305,6 +305,19 @@ def test_a_program_without_symbols(work: Workspace) -> None:
     assert "no symbols" in run(["nm", work.path / "prog"]).err
 
 
+def test_libraries_that_are_scripts_or_shared(work: Workspace) -> None:
+    """-lNAME may find a text for the linker, or a shared library beside a static one: neither is opened as an archive."""
+    build(work, "gcc -c -fPIC util.c; gcc -shared util.o -o libu.so; gcc -c main.c")
+    (work.path / "libu.a").write_text("no archive, and not what the linker takes\n")
+    (work.path / "libscript.a").write_text("GROUP ( libreal.a )\n")
+    run(["ar", "rc", "libreal.a", "util.o"], cwd=work.path, code=0)
+    build(work, "gcc main.o -L. -lu -Wl,-rpath,$ORIGIN -o first; gcc main.o -L. -lscript -o second")
+    for name in ("first", "second"):
+        with work.start([name]) as program:
+            program.expect("^ready\n")
+            program.ask("x", "^hello 1\n")
+
+
 def test_settings_that_make_no_sense(work: Workspace) -> None:
     work.env["HOTRELOAD"] = "perhaps"
     assert "HOTRELOAD: 'perhaps' is neither yes nor no" in gcc(work, "-c main.c", code=1).err
