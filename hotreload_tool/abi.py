@@ -146,5 +146,5 @@ def as_dry_run(request: bytes) -> tuple[int, bytes | None]:
     op, flags, n_payloads = fields[2], fields[3], fields[6]
     if op == Op.STATUS or flags & RequestFlags.DRY_RUN:
         return n_payloads, None
-    fields[3], fields[9] = flags | RequestFlags.DRY_RUN, 0
+    fields[3], fields[9] = flags & ~RequestFlags.TOGETHER | RequestFlags.DRY_RUN, 0
     return n_payloads, REQUEST.pack(*fields)

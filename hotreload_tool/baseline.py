@@ -10,6 +10,7 @@ linked again in between. Several builds may work in one store at the same time.
       baselines/BUILD-ID/plain.json   what its uninstrumented objects are
       baselines/BUILD-ID/link.json    how it was linked: building.LinkRecord
       chains/BUILD-ID/NAME.GEN.hotpatch
+      chains/BUILD-ID/trial.json      the generation of which it is not known yet whether a process took it
       payloads/SHA256.so              read-only; agents map copies of these files, debuggers find them here
       locks/BUILD-ID
 """
@@ -32,10 +33,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import abi, arch, bundle, elf
+from . import abi, arch, bundle, elf, steps
 from .bundle import Bundle
 from .elf import Elf, ElfError, Section
-from .errors import Damaged, HotreloadError, NotForImage, Refusal, Refused
+from .errors import Damaged, HotreloadError, NotForImage, Refusal, Refused, about
 from .live import NO_ID, ImageFacts, ImageSymbol, LiveState, TlsSegment, apply_generations, from_image
 from .names import MAP_SECTION, NOTE_OWNER, SLOT_SUFFIX
 from .objectmap import MapError, unpack_all
@@ -279,6 +280,7 @@ def _exported(image: Elf) -> list[str]:
 
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}\Z")
 _TEMPORARY = ".tmp-"
+_PLAIN = "plain.json"
 _STALE_SECONDS = 24 * 3600        # what nobody refers to is left alone this long: its writer may still be at work
 _POLL_SECONDS = 0.02
 
@@ -294,8 +296,8 @@ class Store:
 
     # ---- images ---------------------------------------------------------------------------------
 
-    def file_image(self, path: Path | str, program: str) -> str:
-        """Keep a copy of the image at `path`, which was linked as `program`; returns its build-id.
+    def file_image(self, path: Path | str, program: str, plain: Mapping[str, str] | None = None) -> str:
+        """Keep a copy of the image at `path`, which was linked as `program`; returns its build-id. `plain`: `note_plain`.
 
         Also takes /proc/PID/exe, to recover a baseline that was lost. An image that is filed already is kept as it is.
         Raises Damaged, Refused (`read_image`; also if another image was filed under this build-id), OSError.
@@ -304,28 +306,35 @@ class Store:
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=baselines))
         try:
             copy = temporary / "image"
+            steps.reached(steps.Step.IMAGE)
             _copy(Path(path), copy)
             build_id = read_build_id(copy, path)
             if build_id and self.lookup(build_id) is not None:
                 self._check_same(build_id, copy, path)
+                if plain is not None:
+                    self.note_plain(build_id, plain)
             else:
-                self._file(temporary, path, program)
+                self._file(temporary, path, program, plain)
             self._remember(build_id, program)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return build_id
 
-    def _file(self, temporary: Path, path: Path | str, program: str) -> None:
+    def _file(self, temporary: Path, path: Path | str, program: str, plain: Mapping[str, str] | None) -> None:
         """Complete the directory, then let it appear under its name in one step."""
         copy = temporary / "image"
         facts = read_image(copy, path)
         facts.path = str(self._image(facts.build_id))
+        steps.reached(steps.Step.FACTS)
         _write_json(temporary / "facts.json", {"index": INDEX, "facts": facts.to_json()})
         _write_json(temporary / "origin.json", {"program": program, "size": copy.stat().st_size})
+        if plain is not None:
+            _write_json(temporary / _PLAIN, {"objects": dict(plain)})
         temporary.chmod(0o755)
         target = self._baseline(facts.build_id)
         if target.exists() and self.lookup(facts.build_id) is None:
             shutil.rmtree(target, ignore_errors=True)          # what a crash left
+        steps.reached(steps.Step.FILED)
         try:
             temporary.rename(target)
         except OSError as e:
@@ -352,6 +361,7 @@ class Store:
         with self._lock(f"program-{name}"):
             known = _read_json(links / f"{name}.json") or {}
             builds = [b for b in known.get("builds", []) if b != build_id and self.lookup(b) is not None] + [build_id]
+            steps.reached(steps.Step.PROGRAM)
             _write_json(links / f"{name}.json", {"program": program, "builds": builds})
 
     def lookup(self, build_id: str) -> Path | None:
@@ -366,11 +376,11 @@ class Store:
     def note_plain(self, build_id: str, digests: Mapping[str, str]) -> None:
         """Remember what the uninstrumented objects of an image were (object -> `instrument.plain_digest`): a change to one
         of them cannot be patched, and must not be overlooked."""
-        _write_json(self._baseline(build_id) / "plain.json", {"objects": dict(digests)})
+        _write_json(self._baseline(build_id) / _PLAIN, {"objects": dict(digests)})
 
     def plain(self, build_id: str) -> dict[str, str]:
         """What `note_plain` was told; empty for an image that was recovered from a process."""
-        known = _read_json(self._baseline(build_id) / "plain.json") or {}
+        known = _read_json(self._baseline(build_id) / _PLAIN) or {}
         return {str(name): str(digest) for name, digest in known.get("objects", {}).items()}
 
     def note_link(self, build_id: str, record: Mapping[str, Any]) -> None:
@@ -447,14 +457,33 @@ class Store:
             folder = self._made("chains") / _checked(build_id)
             folder.mkdir(exist_ok=True)
             target = folder / bundle.file_name(made.manifest["program"], entry["generation"])
+            steps.reached(steps.Step.TRIAL)
+            _write_json(self._trial(build_id), {"generation": entry["generation"]})
+            steps.reached(steps.Step.BUNDLE)
             bundle.write(target, made)
+            steps.reached(steps.Step.APPENDED)
             return target
+
+    def on_trial(self, build_id: str) -> Path | None:
+        """The last bundle of the chain, if nobody has said yet what became of it: the tool that made it may have been killed
+        before it handed it to a process, or after. Ask within `locked`."""
+        noted, chain = _read_json(self._trial(build_id)), self.chain(build_id)
+        return chain[-1] if noted and chain and noted.get("generation") == len(chain) else None
+
+    def keep(self, build_id: str, path: Path) -> None:
+        """The bundle stays in its chain: a process has it, or it waits for one."""
+        with self.locked(build_id):
+            steps.reached(steps.Step.SETTLE)
+            if self.on_trial(build_id) == path:
+                self._trial(build_id).unlink(missing_ok=True)
 
     def withdraw(self, build_id: str, path: Path) -> None:
         """Take the last bundle of a chain back: no process has it. One that is not the last any more stays."""
         with self.locked(build_id):
+            steps.reached(steps.Step.SETTLE)
             if self.chain(build_id)[-1:] == [path]:
                 path.unlink()
+                self._trial(build_id).unlink(missing_ok=True)
 
     def _last_id(self, build_id: str, chain: list[Path]) -> str:
         if not chain:
@@ -466,14 +495,15 @@ class Store:
 
     def live_state(self, build_id: str, generation: int | None = None) -> LiveState:
         """The state of a process that took the chain, or the first `generation` bundles of it."""
+        steps.reached(steps.Step.PLAN)
         state = from_image(self.load(build_id))
-        steps = []
+        generations = []
         for path in self.chain(build_id)[:generation]:
             patch = bundle.read(path).image(build_id)
             if patch is None:
                 raise Damaged(path, "", f"brings nothing to build-id {build_id}; remove it from the chain")
-            steps.append((patch[0], patch[2]))
-        return apply_generations(state, steps)
+            generations.append((patch[0], patch[2]))
+        return apply_generations(state, generations)
 
     def payload(self, data: bytes) -> Path:
         """A read-only file with these bytes, named by them: what is handed to agents. One that was changed is made anew."""
@@ -485,6 +515,7 @@ class Store:
                 return path
         except FileNotFoundError:
             pass
+        steps.reached(steps.Step.PAYLOAD)
         bundle.write_atomically(path, data, 0o444)
         return path
 
@@ -514,14 +545,14 @@ class Store:
     def prune(self, running: Collection[str], keep_recent: int) -> list[str]:
         """Remove images, with their chains, that no process runs and that are not among the `keep_recent` last links
         of a program; returns their build-ids. `running`: build-ids of all images loaded in living processes."""
+        steps.reached(steps.Step.PRUNE)
         keep = set(running)
         for builds in self.programs().values():
             keep.update(builds[-keep_recent:] if keep_recent > 0 else [])
         removed = []
+        self._prune_temporaries()
         for path in sorted((self.root / "baselines").glob("*")):
-            if path.name.startswith(_TEMPORARY):
-                _remove_if_stale(path)
-            elif path.name not in keep and _BUILD_ID.match(path.name) and self._remove(path.name):
+            if path.name not in keep and _BUILD_ID.match(path.name) and self._remove(path.name):
                 removed.append(path.name)
         self._prune_payloads()
         return removed
@@ -540,6 +571,12 @@ class Store:
                 return True
         except _LockTimeout:
             return False
+
+    def _prune_temporaries(self) -> None:
+        """What somebody was writing who was killed. All such names begin with a dot."""
+        for kept in ("baselines", "chains", "payloads", "programs"):
+            for path in (*(self.root / kept).glob(".*"), *(self.root / kept).glob("*/.*")):
+                _remove_if_stale(path)
 
     def _prune_payloads(self) -> None:
         """Processes have copies. Those that a chain brings are kept for processes to come, and for debuggers."""
@@ -568,6 +605,9 @@ class Store:
     def _chain(self, build_id: str) -> Path:
         return self.root / "chains" / _checked(build_id)
 
+    def _trial(self, build_id: str) -> Path:
+        return self._chain(build_id) / "trial.json"
+
 
 class _LockTimeout(HotreloadError):
     """The lock is held by someone else."""
@@ -595,7 +635,7 @@ def _checked(build_id: str) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     """A copy that shares blocks where the file system can (reflink); never a link, since linkers may write in place."""
-    with open(source, "rb") as reader, open(target, "xb") as writer:
+    with open(source, "rb") as reader, open(target, "xb") as writer, about(target):
         try:
             while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
                 pass

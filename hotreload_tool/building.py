@@ -51,12 +51,11 @@ def file_image(directory: str, path: str, program: str, plain: Mapping[str, str]
     from . import baseline, errors
     store = baseline.Store(directory)
     try:
-        build_id = store.file_image(path, program)
+        build_id = store.file_image(path, program, plain)     # in one step: without them changes would be overlooked
     except errors.Refused as e:
         if {refusal.code for refusal in e.refusals} != {"not-instrumented"}:
             raise
         return None
-    store.note_plain(build_id, plain)
     if link is not None:
         store.note_link(build_id, link.to_json())
     return build_id

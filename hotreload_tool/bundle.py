@@ -21,8 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from . import schema
-from .errors import Damaged
+from . import schema, steps
+from .errors import Damaged, about
 from .objectmap import MapError, ObjectMap
 
 FORMAT = 1
@@ -120,13 +120,12 @@ def write(path: Path | str, bundle: Bundle) -> None:
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Readers see the old file or the new one, also after a crash. Raises OSError, with the file's name."""
-    try:
+    with about(path):
         _write_atomically(path, data, mode)
-    except OSError as e:
-        raise OSError(e.errno, e.strerror, str(path)) from e
 
 
 def _write_atomically(path: Path, data: bytes, mode: int) -> None:
+    # The name begins with a dot: what a crash leaves is told by that (baseline.Store.prune).
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -134,6 +133,7 @@ def _write_atomically(path: Path, data: bytes, mode: int) -> None:
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
+        steps.reached(steps.Step.NAME)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -159,6 +159,7 @@ def _sha256(data: bytes) -> str:
 
 def read(path: Path | str) -> Bundle:
     """Read and check a bundle. Raises Damaged, or OSError if the file cannot be read at all."""
+    steps.reached(steps.Step.READ)
     return decode(Path(path).read_bytes(), str(path))
 
 

@@ -60,7 +60,7 @@ def _run(args: Any) -> report.Result:
     except HotreloadError as e:
         return report.failure(e)
     except OSError as e:
-        return report.failure(HotreloadError(f"{e.filename}: {e.strerror}" if e.filename else str(e)))
+        return report.failure(e)
     except KeyboardInterrupt:
         return report.Result({"error": "INTERRUPTED", "message": "interrupted", "exit_code": INTERRUPTED},
                              exit_code=INTERRUPTED)

@@ -5,8 +5,11 @@ the command line.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import errno
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class HotreloadError(Exception):
@@ -51,3 +54,21 @@ class Damaged(HotreloadError):
 class NotForImage(HotreloadError):
     """A sound bundle, but for another image, or not the next one for this image."""
     exit_code = 5
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def system_error(error: OSError) -> str:
+    """An error of the system for people: which file, what, and what to do where that is known."""
+    said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{said}; make room there, and run this again" if error.errno in _FULL else said
+
+
+@contextlib.contextmanager
+def about(path: Path | str) -> Iterator[None]:
+    """What the system says of a read or write inside names the file."""
+    try:
+        yield
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, str(path)) from e

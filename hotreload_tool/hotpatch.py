@@ -53,6 +53,7 @@ class Running:
     """The processes of this user that have an agent."""
     statuses: list[process.ProcessStatus] = field(default_factory=list)
     confined: list[Confined] = field(default_factory=list)      # of others, which were not asked
+    silent: int = 0      # processes with an agent that did not say what they run
 
     def build_ids(self) -> set[str]:
         return {b for s in self.statuses for b in (*(i.build_id for i in s.images), *(k.build_id for k in s.kept))}
@@ -112,7 +113,7 @@ def ask_processes() -> Running:
         except Confined as e:
             running.confined.append(e)
         except HotreloadError:
-            continue
+            running.silent += process.exists(agent.pid)
     return running
 
 
@@ -129,6 +130,7 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
     for build_id, absent_from in builds.items():
         attempt = attempts[build_id] = Attempt(image, absent_from=absent_from)
         try:
+            settle_unfinished(store, build_id, users_of(build_id, attempt, running), running.silent > 0)
             attempt.made = make_generation(store, build_id, image, maps, running.occupied(build_id))
         except (HotreloadError, OSError) as e:
             attempt.error = e
@@ -156,12 +158,33 @@ def settle(store: Store, running: Running, attempts: Mapping[str, Attempt]) -> l
     for build_id, attempt in attempts.items():
         if attempt.made is None:
             continue
-        users = [*running.with_image(build_id), *(s for s in running.statuses if s.pid in attempt.absent_from)]
+        users = users_of(build_id, attempt, running)
         if not users:
             results.append(_left(attempt.image.name, attempt.made))
         elif not any(_has_taken(status.pid, build_id, len(store.chain(build_id))) for status in users):
             store.withdraw(build_id, attempt.made)
+            continue
+        store.keep(build_id, attempt.made)
     return results
+
+
+def users_of(build_id: str, attempt: Attempt, running: Running) -> list[process.ProcessStatus]:
+    """Who runs this build, or may load it."""
+    return [*running.with_image(build_id), *(s for s in running.statuses if s.pid in attempt.absent_from)]
+
+
+def settle_unfinished(store: Store, build_id: str, users: Sequence[process.ProcessStatus], others: bool) -> None:
+    """Do for the last bundle of a chain what the tool that made it did not come to: it was killed. Else a bundle that every
+    process refuses would be in the way of all later ones. `others`: there may be users that did not say so."""
+    with store.locked(build_id):
+        made = store.on_trial(build_id)
+        if made is None:
+            return
+        generation = len(store.chain(build_id))
+        if users and not others and not any(_has_taken(status.pid, build_id, generation) for status in users):
+            store.withdraw(build_id, made)
+        else:
+            store.keep(build_id, made)
 
 
 def _has_taken(pid: int, build_id: str, generation: int) -> bool:

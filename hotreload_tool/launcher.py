@@ -443,5 +443,7 @@ def _errors_for_people(path: str) -> Iterator[None]:
         yield
     except errors.Refused as e:
         raise LauncherError(f"{path}: " + "\n  ".join(map(str, e.refusals))) from e
-    except (errors.HotreloadError, OSError) as e:
+    except OSError as e:
+        raise LauncherError(f"{path}: {errors.system_error(e)}") from e
+    except errors.HotreloadError as e:
         raise LauncherError(f"{path}: {e}") from e

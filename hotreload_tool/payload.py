@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from . import abi, arch, elf, names
+from . import abi, arch, elf, names, steps
 from .contents import Content
 from .elf import Elf, Rela, Section, Symbol
-from .errors import HotreloadError, Refusal, Refused
+from .errors import HotreloadError, Refusal, Refused, about
 
 NEW_SUFFIX = ".hr_new"            # a changed function's or constant's new content, inside a payload
 _IMAGE_SECTION = ".hr.image"      # address 0 of the image that is patched
@@ -112,6 +112,7 @@ def build(request: PayloadRequest, linker: Linker) -> Payload:
         tables = make_tables(request, tls_words, _cpu(request))
         inputs.append(_store(folder / "tables.o", tables.to_bytes()))
         output = folder / "payload.so"
+        steps.reached(steps.Step.LINK)
         _link(request, linker, folder, inputs, output)
         return _finish(request, elf.read(output))
 
@@ -123,7 +124,8 @@ def _cpu(request: PayloadRequest) -> ModuleType:
 
 
 def _store(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
+    with about(path):
+        path.write_bytes(data)
     return path
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import abi, confined
+from . import abi, confined, steps
 from .errors import HotreloadError
 
 _SUFFIX = ".sock"
@@ -472,10 +472,13 @@ def _converse(link: socket.socket, pid: int, request: bytes, files: list[int], d
               seconds: float) -> tuple[abi.CodeBase, Json]:
     """Send the request, return the code (OK or ALREADY) and the document. Raises AgentError."""
     try:
+        steps.reached(steps.Step.REQUEST)
         with contextlib.suppress(BrokenPipeError):     # it may have answered and closed: read what it said
             socket.send_fds(link, [request], files)
+        steps.reached(steps.Step.ANSWER)
         number, length = _reply_head(_receive(link, abi.REPLY.size, deadline), pid)
         body = _receive(link, length, deadline)
+        steps.reached(steps.Step.ANSWERED)
     except TimeoutError:
         raise NoAnswer(pid, seconds) from None
     except (ConnectionError, EOFError) as e:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from .demangle import readable
-from .errors import Refusal, Refused
+from .errors import Refusal, Refused, system_error
 from .names import LOCAL_SEPARATOR
 
 Document = dict[str, Any]
@@ -73,7 +73,8 @@ def failure(error: Exception) -> Result:
 
 def failure_document(error: Exception) -> Document:
     """`error` as `{"error", "message", "exit_code"}` and, where known, `detail` and `refusals`."""
-    document: Document = {"error": _code_name(error), "message": str(getattr(error, "message", error)),
+    said = system_error(error) if isinstance(error, OSError) else str(getattr(error, "message", error))
+    document: Document = {"error": _code_name(error), "message": said,
                           "exit_code": int(getattr(error, "exit_code", 1))}
     detail = getattr(error, "detail", "")
     if detail:

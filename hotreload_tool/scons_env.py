@@ -68,7 +68,9 @@ def errors_for_people(node: Node) -> Iterator[None]:
         yield
     except errors.Refused as e:
         raise BuildError(node=node, errstr="hotreload: " + "\n  ".join(map(str, e.refusals))) from e
-    except (errors.HotreloadError, OSError) as e:
+    except OSError as e:
+        raise BuildError(node=node, errstr=f"hotreload: {errors.system_error(e)}") from e
+    except errors.HotreloadError as e:
         raise BuildError(node=node, errstr=f"hotreload: {e}") from e
     except ModuleNotFoundError as e:
         if (e.name or "").startswith(__package__ or ""):

@@ -40,7 +40,7 @@ from livetools import REPLY_SECONDS, Program
 STEPS = {name: (phase, words) for name, phase, words in
          re.findall(r'^HR_STEP\((\w+), (\w+), "([^"]*)"\)$', (RUNTIME / "hr_steps.def").read_text(), re.MULTILINE)}
 ROWS = {step: row for step, *row in re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \| (.*?) ?\|$",
-                                               (REPO / "docs/faults.md").read_text(), re.MULTILINE)}
+                                               (REPO / "docs/faults.md").read_text().split("## In the tool")[0], re.MULTILINE)}
 CODES = {step: row[1].strip("`") for step, row in ROWS.items() if row[1].startswith("`")}
 ONLY_REVERT = {"SLOTS"}
 REVERT = ["TRANSACTION", "HOLD", "TARGETS", "SLOTS", "OPEN", "CLIENT", "CODES", "THREADS", "LIST", "TABLE", "HANDLER", "STACKS",

@@ -577,5 +577,57 @@ def test_prune_drops_old_payloads_and_torsos_that_nobody_needs(store, write):
     assert used.exists() and young.exists() and not unused.exists() and not torso.exists()
 
 
+def test_prune_drops_what_killed_writers_left(store, write):
+    build_id = filed(store, write)
+    store.append(build_id, patch_for(store, build_id, "1"))
+    places = [store.root / p for p in (f"chains/{build_id}/.prog.2.hotpatch.x", "payloads/.00.so.x", "programs/.p.json.x",
+                                       f"baselines/{build_id}/.facts.json.x")]
+    for path in places:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    assert store.prune({build_id}, 1) == [] and all(path.exists() for path in places)     # somebody may be writing them
+    for path in places:
+        os.utime(path, (0, 0))
+    store.prune({build_id}, 1)
+    assert not any(path.exists() for path in places)
+    assert len(store.chain(build_id)) == 1 and store.lookup(build_id) is not None
+
+
+def test_a_bundle_is_on_trial_until_it_is_known_what_became_of_it(store, write):
+    build_id = filed(store, write)
+    assert store.on_trial(build_id) is None
+    first = store.append(build_id, patch_for(store, build_id, "1"))
+    assert store.on_trial(build_id) == first
+    store.keep(build_id, first)
+    assert (store.on_trial(build_id), store.chain(build_id)) == (None, [first])
+    second = store.append(build_id, patch_for(store, build_id, "2"))
+    store.keep(build_id, first)
+    assert store.on_trial(build_id) == second
+    store.withdraw(build_id, second)
+    assert (store.on_trial(build_id), store.chain(build_id)) == (None, [first])
+
+
+def test_a_note_without_its_bundle_says_nothing(store, write, monkeypatch):
+    """The tool was killed between the two."""
+    build_id = filed(store, write)
+    first = store.append(build_id, patch_for(store, build_id, "1"))
+    store.keep(build_id, first)
+
+    def killed(path: Path, made: bundle.Bundle) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(bundle, "write", killed)
+        store.append(build_id, patch_for(store, build_id, "2"))
+    assert (store.on_trial(build_id), store.chain(build_id)) == (None, [first])
+
+
+def test_uninstrumented_objects_are_noted_together_with_the_image(store, write):
+    for n, plain in enumerate(({"a.o": "1"}, {"a.o": "2"})):
+        build_id = store.file_image(write(small(), f"prog{n}"), "build/prog", plain)
+        assert store.plain(build_id) == plain
+    assert store.plain(store.file_image(write(small()), "build/prog")) == {"a.o": "2"}
+
+
 def test_prune_of_an_empty_store(store):
     assert store.prune(set(), 3) == [] and store.programs() == {}

@@ -227,6 +227,13 @@ def test_a_damaged_file_is_named() -> None:
     assert text(result.problems) == "hotpatch: a.hotpatch: manifest.json: not JSON"
 
 
+def test_a_full_disk_is_said_with_the_file_and_what_to_do() -> None:
+    failed = report.failure(OSError(28, "No space left on device", "/x/game.1.hotpatch"))
+    assert text(failed.problems) == "hotpatch: /x/game.1.hotpatch: No space left on device; make room there, and run this again"
+    other = report.failure(OSError(13, "Permission denied", "/x/game"))
+    assert (text(other.problems), other.exit_code) == ("hotpatch: /x/game: Permission denied", 1)
+
+
 def test_ps_of_nothing_says_so() -> None:
     assert text(report.processes([]).lines) == "no running process of yours has an agent"
 
