@@ -352,12 +352,15 @@ def test_signals_that_cannot_be_queued(program: Program, payloads: list[Path]) -
 class Client:
     """A request under way. To the agent a client that was killed looks as one that closed its socket: the kernel does it."""
 
-    def __init__(self, pid: int, payloads: Sequence[Path], guard_ms: int = 0) -> None:
+    def __init__(self, pid: int, payloads: Sequence[Path] = (), guard_ms: int = 0, back: Image | None = None) -> None:
+        """An apply of `payloads`, or a revert of image `back` to what was built."""
         self.link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.link.settimeout(REPLY_SECONDS)
         self.link.connect(str(next(agent.socket for agent in process.find() if agent.pid == pid)))
         self.request = abi.pack_request(abi.Op.APPLY, len(payloads), when=abi.When.QUIESCENT, timeout_ms=30000,
                                         guard_ms=guard_ms)
+        if back:
+            self.request = abi.pack_request(abi.Op.REVERT, when=abi.When.QUIESCENT, timeout_ms=30000, build_id=back.build_id)
         self.payloads = payloads
 
     def send(self) -> None:
@@ -382,6 +385,52 @@ def test_client_killed_at_a_step(program: Program, payloads: list[Path], fault: 
         assert process.apply(program.pid, payloads).already
     else:
         expect_before(program)
+    expect_next_apply(program, payloads)
+
+
+@pytest.mark.parametrize("step", [*REVERT, "COMMIT", "HALF", "COMMITTED", "CLOSE", "REPORT", "SEND"])
+def test_client_of_a_revert_killed_at_a_step(program: Program, image: Image, payloads: list[Path], fault: Fault,
+                                             step: str) -> None:
+    process.apply(program.pid, payloads, when="now")
+    client = Client(program.pid, back=image)
+    with fault.stopped(step, client.send):
+        client.close()
+    reverted = process.status(program.pid).images[0].generation == 0
+    assert reverted in {"before": [False], "after": [True], "either": [False, True]}[ROWS[step][2]]
+    program.ask("value", r"^value 10\d\n" if reverted else r"^value 11\d\d\n")
+    program.ask("data", r"^data 5 5 hello 7\n" if reverted else r"^data 5 5 howdy 7\n")
+    program.ask("library", r"^library 77\n", reject="library 5")
+    assert process.revert(program.pid, image.build_id.hex(), 0).already is reverted
+    program.ask("data", r"^data 5 5 hello 7\n", reject="howdy")
+    expect_next_apply(program, payloads)
+
+
+# ---- the file changes meanwhile ----------------------------------------------------------------------------------
+
+
+def test_a_file_that_changes_while_it_is_copied_is_refused(program: Program, payloads: list[Path], fault: Fault,
+                                                           tmp_path: Path) -> None:
+    """Its headers were read and checked: then it is cut, or another payload is written over it."""
+    before, mapped = process.status(program.pid).document, settled_maps(program.pid)
+    for harm in (b"", payloads[1].read_bytes().ljust(payloads[0].stat().st_size, b"\0")):
+        path = tmp_path / "payload.so"
+        path.write_bytes(payloads[0].read_bytes())
+        caught: list[Exception] = []
+
+        def apply(path: Path = path, caught: list[Exception] = caught) -> None:
+            try:
+                process.apply(program.pid, [path], when="now", timeout=REPLY_SECONDS)
+            except process.AgentError as e:
+                caught.append(e)
+
+        client = threading.Thread(target=apply)
+        with fault.stopped("COPY", client.start):
+            path.write_bytes(harm)
+        client.join(REPLY_SECONDS)
+        error = caught[0]
+        assert isinstance(error, process.AgentError) and error.code is abi.Code["BAD_PAYLOAD"], error
+        assert (process.status(program.pid).document, settled_maps(program.pid)) == (before, mapped)
+    expect_before(program)
     expect_next_apply(program, payloads)
 
 
