@@ -272,7 +272,12 @@ TRAPS = {
         (f"{LIVE}::test_children", "tests/real/test_lua_chain.py::test_process_of_a_newer_build"),
     ),
     76: Trap(
-        "A patch that fails half-way", ("tests/runtime/test_faults.py::test_failing_step_leaves_no_trace", "several-reasons")
+        "A patch that fails half-way",
+        (
+            "tests/runtime/test_faults.py::test_failing_step_leaves_no_trace",
+            "tests/live/test_faults.py::test_killed_at_a_step",
+            "several-reasons",
+        ),
     ),
     77: Trap(
         "Going back: code on stacks, data, the order of patches",

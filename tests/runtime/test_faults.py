@@ -346,6 +346,44 @@ def test_signals_that_cannot_be_queued(program: Program, payloads: list[Path]) -
     expect_next_apply(program, payloads)
 
 
+def test_no_address_space_is_left(program: Program, payloads: list[Path]) -> None:
+    """Not injected: no memory can be mapped."""
+    soft, hard = resource.prlimit(program.pid, resource.RLIMIT_AS)
+    resource.prlimit(program.pid, resource.RLIMIT_AS, (4096, hard))
+    with pytest.raises(process.AgentError) as caught:
+        process.apply(program.pid, payloads, when="quiescent")
+    assert isinstance(caught.value, process.LostAnswer) or caught.value.code is abi.Code["NO_MEMORY"]
+    expect_before(program)
+    resource.prlimit(program.pid, resource.RLIMIT_AS, (soft, hard))
+    assert not is_after(program)
+    expect_next_apply(program, payloads)
+
+
+def test_no_descriptor_is_left(program: Program, payloads: list[Path]) -> None:
+    """Not injected: nothing can be opened or accepted. The request waits, and is withdrawn when its client gives up."""
+    soft, hard = resource.prlimit(program.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (0, hard))
+    with pytest.raises(process.AgentError) as caught:
+        process.apply(program.pid, payloads, when="quiescent", timeout=SHORT)
+    assert caught.value.code in (abi.Code["DEADLINE"], abi.Code["BAD_REQUEST"]), caught.value
+    expect_before(program)
+    resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert not is_after(program)
+    expect_next_apply(program, payloads)
+
+
+def test_a_child_whose_agent_cannot_start_runs_without_one(program: Program, payloads: list[Path], fault: Fault) -> None:
+    fault.set("THREAD")
+    child = int(program.ask("fork", r"^child (\d+)\n")[1])
+    program.ask("value", "^value 101\n")
+    with pytest.raises(process.NoAgent):
+        process.status(child)
+    fault.set()
+    program.send("exit\n")
+    program.expect("child ended with 768\n")
+    expect_next_apply(program, payloads)
+
+
 # ---- the client goes away ----------------------------------------------------------------------------------------
 
 
