@@ -23,6 +23,8 @@ def prepare(parser: argparse.ArgumentParser) -> None:
                         help="a linked image that the bundle is for, found by its build-id (default: the filed baselines)")
     parser.add_argument("--after", type=readable_file, action="append", default=[], metavar="BUNDLE",
                         help="a bundle of an earlier generation (default: those beside this one)")
+    parser.add_argument("--against", type=readable_file, action="append", default=[], metavar="NEW_IMAGE",
+                        help="the program linked from the new source: show that image and bundles together are equal to it")
     parser.add_argument("--strict", action="store_true", help="fail also if something could not be checked")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the results as SARIF 2.1.0")
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> report.Result:
         from ..verify import outputs
     except ImportError as e:
         raise HotreloadError(f"verifying needs the Python package pyelftools, which is not installed ({e})") from e
-    given = verify.Given(_images(args), [*args.after, *_beside(args.bundle)])
+    given = verify.Given(_images(args), [*args.after, *_beside(args.bundle)], args.against)
     verdict = verify.verify(args.bundle, given)
     if args.junit:
         outputs.write(args.junit, outputs.junit([verdict]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import agreement, container, elfcheck, imports, redirects, updates
+from . import agreement, completeness, container, elfcheck, imports, redirects, updates
 from .container import Contents
 from .linked import Linked, Unreadable
 from .space import Space
@@ -21,6 +21,7 @@ from .verdict import Verdict
 
 _NO_PARENT = "0" * 64
 _DAMAGE = (Unreadable, struct.error, IndexError, ValueError, OverflowError, KeyError)
+COMPLETENESS = ("completeness-missing", "completeness-different", "completeness-extra")
 _OF_IMAGE = ("segments-in-arena", "redirect-slots", "redirect-old-code", "old-code-parts", "references", "data-updates",
              "imports", "new-functions")
 _OF_PAYLOAD = ("payload-header", "segments-layout", "segments-protection", "executable-stack", "text-relocations",
@@ -82,11 +83,12 @@ def _verify_image(verdict: Verdict, contents: Contents, number: int, entry: dict
     if space is None or found is None or chain is None:
         why = (f"no image with build-id {entry['build_id']} is at hand; name it with --image" if found is None
                else "the generations before it are not at hand")
-        for check in _OF_IMAGE:
+        for check in (*_OF_IMAGE, *(COMPLETENESS if given.against else ())):
             verdict.cannot(check, name, why)
         return
     _check_beside_image(run, payload, entry, space)
     _check_imports(verdict, name, payload, found[1], found[0])
+    _compare(verdict, name, [*space.payloads, payload], space, given, len(contents.images))
 
 
 def _read_payload(verdict: Verdict, data: bytes, name: str, entry: dict[str, Any]) -> Payload | None:
@@ -159,6 +161,34 @@ def _check_imports(verdict: Verdict, name: str, payload: Payload, image: Linked,
         verdict.cannot("imports", name, why)
     else:
         verdict.found("imports", name, problems)
+
+
+def _compare(verdict: Verdict, name: str, payloads: list[Payload], space: Space, given: Given, images: int) -> None:
+    """Completeness, against the new image of this one's name: the only one, or the one that shares a file name with it."""
+    if not given.against:
+        return
+    own = Path(space.image.where).name
+    candidates = [p for p in given.against if p.name == own or _soname_of(p) == imports.soname(space.image) != ""]
+    if not candidates and images == len(given.against) == 1:
+        candidates = list(given.against)
+    if len(candidates) != 1:
+        for check in COMPLETENESS:
+            verdict.cannot(check, name, f"none of the new images is the one for {own}; give one that is called so")
+        return
+    try:
+        new = Linked(candidates[0].read_bytes(), str(candidates[0]))
+    except Unreadable as e:
+        for check in COMPLETENESS:
+            verdict.cannot(check, name, str(e))
+        return
+    completeness.report(verdict, name, space.image, payloads, new)
+
+
+def _soname_of(path: Path) -> str:
+    try:
+        return imports.soname(Linked(path.read_bytes(), str(path)))
+    except _DAMAGE:
+        return ""
 
 
 # ---- generations ------------------------------------------------------------------------------------------------

@@ -44,6 +44,10 @@ CHECKS: dict[str, str] = {
     "references": "code of the payload reaches the image only through stubs, entries of functions, and its data",
     "data-updates": "data updates stay inside the padded extent of the object they are named after, and replace what it held",
     "imports": "every import is defined, in the version asked for, by the image's libraries",
+    # against a fresh link of the new source
+    "completeness-missing": "every function and constant of the new image is in the patched process",
+    "completeness-different": "each of them has equal content there, by a digest computed from the machine code",
+    "completeness-extra": "the bundles bring no live code or constant that the new image does not have",
 }
 
 

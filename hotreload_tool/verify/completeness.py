@@ -1,0 +1,280 @@
+"""Image + bundles ≡ new image: every function and constant of a fresh link of the new source has its equal in the process.
+
+Nothing that the builder stored is read. What a name means is found out from symbols, slots and stubs, what a function or
+constant is from its machine code or bytes (`lockstep`), what unwinding through it does from the unwind tables (`handlers`).
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .. import names
+from ..payload import NEW_SUFFIX
+from . import handlers
+from .lines import Lines
+from .linked import FUNC, OBJECT, Linked, Unreadable
+from .lockstep import Different, Lockstep, Pair, targets
+from .side import Side
+from .space import Space
+from .tables import Payload
+from .verdict import Verdict
+
+_DAMAGE = (Unreadable, IndexError, ValueError, KeyError, OverflowError)
+_RUNTIME = "hr_"                 # the runtime's own symbols: part of the image, and never patched
+_LINKER_MADE = (".hotreload", ".init_array", ".fini_array", ".preinit_array", ".dynamic", ".got", ".interp", ".note", ".gnu",
+                ".dynsym", ".dynstr", ".rela", ".hash", ".eh_frame", ".tm_clone_table", ".comment")
+
+
+@dataclass
+class Comparison:
+    """What came of it: names, and for each that differs the first difference."""
+    same: dict[str, str] = field(default_factory=dict)             # -> digest, 32 hex digits
+    missing: list[str] = field(default_factory=list)
+    unreached: list[str] = field(default_factory=list)             # missing, and nothing that runs refers to it
+    different: dict[str, str] = field(default_factory=dict)
+    extra: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)                  # in the process as built, no longer in the source
+    kept: list[str] = field(default_factory=list)                  # variables that start otherwise in the new image
+    noise: list[str] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def compare(image: Linked, payloads: list[Payload], new: Linked) -> Comparison:
+    """The patched process beside the new image. Raises Unreadable if a file's symbols or headers can't be made sense of."""
+    return _Work(Side(Space(new)), Side(Space(image, payloads))).run()
+
+
+def report(verdict: Verdict, subject: str, image: Linked, payloads: list[Payload], new: Linked) -> None:
+    """Run the three checks and record what they found."""
+    checks = ("completeness-missing", "completeness-different", "completeness-extra")
+    if not new.symbols:
+        for check in checks:
+            verdict.cannot(check, subject, f"{new.where} has no symbols; give the image before it is stripped")
+        return
+    try:
+        found = compare(image, payloads, new)
+    except _DAMAGE as e:
+        verdict.found("completeness-different", subject, [f"the images cannot be compared: {e or type(e).__name__}"])
+        for check in (checks[0], checks[2]):
+            verdict.cannot(check, subject, "the images cannot be compared")
+        return
+    verdict.found(checks[0], subject, (f"{name} is not in the process" for name in found.missing),
+                  _counted(found.unreached, "not brought, and nothing that runs refers to it"))
+    verdict.found(checks[1], subject, (f"{name}: {why}" for name, why in found.different.items()),
+                  [f"{len(found.same)} functions and constants are the same", *_counted(found.noise, "source lines alone differ"),
+                   *_counted(found.kept, "starts with another value in the new image, and the live value stays")])
+    verdict.found(checks[2], subject, (f"{name} is in a bundle and not in the new image" for name in found.extra),
+                  _counted(found.left, "stays in the process for old callers, no longer in the source"))
+    verdict.details.setdefault("completeness", {})[subject] = found.document()
+
+
+def _counted(which: list[str], what: str) -> list[str]:
+    return [f"{what}: {', '.join(which[:8])}" + (f" and {len(which) - 8} more" if len(which) > 8 else "")] if which else []
+
+
+class _Work:
+    def __init__(self, new: Side, old: Side) -> None:
+        self.new, self.old = new, old
+        self.found = Comparison()
+        lines = Lines()
+        self.lock = Lockstep(new, old, lambda: self.boundaries, lambda new_at, old_at, a, b: lines.own(
+            new.space.file_at(new_at), new_at, a) and lines.own(old.space.file_at(old_at), old_at, b))
+
+    def run(self) -> Comparison:
+        missing = self.functions() + self.plain_functions()
+        self.drain()
+        missing += self.objects()
+        self.drain()
+        self.sort_missing(missing)
+        self.find_extra()
+        self.found.noise = list(dict.fromkeys(self.lock.noise))
+        return self.found
+
+    def _try(self, name: str, new: int, old: int, owner: str) -> None:
+        """Compare code, and note under `name` what came of it."""
+        try:
+            self.found.same.setdefault(name, self._code(new, old, owner))
+        except Different as e:
+            self.found.different.setdefault(name, str(e))
+        except _DAMAGE as e:
+            self.found.different.setdefault(name, f"it cannot be read: {e or type(e).__name__}")
+
+    # ---- functions ----------------------------------------------------------------------------------------------
+
+    def functions(self) -> list[tuple[str, int]]:
+        """Compare all functions with stubs; returns those that the process lacks, with their code in the new image."""
+        missing = []
+        for name in sorted(self.new.entries):
+            if name in self.old.entries:
+                self._try(name, self.new.body(name), self.old.body(name), name)
+            else:
+                missing.append((name, self.new.entries[name]))
+        return missing
+
+    def _code(self, new: int, old: int, owner: str) -> str:
+        sizes = self._size(self.new, new), self._size(self.old, old)
+        if sizes[0] != sizes[1]:
+            raise Different(f"{sizes[0]} bytes of code there, {sizes[1]} here")
+        digest = self.lock.code(new, old, sizes[0], owner)
+        handlers.compare(self.lock, new, old, owner)
+        return digest
+
+    @staticmethod
+    def _size(side: Side, code: int) -> int:
+        return max((s.size for s in side.space.functions_at(code)), default=0)
+
+    def plain_functions(self) -> list[tuple[str, int]]:
+        """Functions without stubs (uninstrumented objects, the C library's start code) by name; where several bear one, any
+        that is the same will do."""
+        theirs: dict[str, list[int]] = {}
+        for address, known in self.old.plain_functions().items():
+            for name in known:
+                theirs.setdefault(name, []).append(address)
+        missing = []
+        for address, known in self.new.plain_functions().items():
+            candidates = list(dict.fromkeys(a for name in known for a in theirs.get(name, [])))
+            if _is_fragment(known):
+                continue                  # belongs to whatever refers to it, and is met there
+            if not candidates:
+                missing.append((known[0], address))
+            elif len(candidates) == 1:
+                self.lock.queue(Pair("code", address, candidates[0], 0, known[0]))
+        return missing
+
+    def drain(self) -> None:
+        """Walk everything that was met so far."""
+        while self.lock.waiting:
+            pair = self.lock.waiting.pop()
+            if pair.kind == "code":
+                self._try(self._called(pair), pair.new, pair.old, pair.owner)
+            else:
+                try:
+                    self.lock.nameless(pair)
+                except (Different, *_DAMAGE) as e:
+                    self.found.same.pop(pair.owner, None)
+                    self.found.different.setdefault(pair.owner, f"a constant it uses, at {pair.new:#x} there and {pair.old:#x} "
+                                                    f"here: {e}")
+
+    def _called(self, pair: Pair) -> str:
+        known = sorted(s.name for s in self.new.space.functions_at(pair.new))
+        if known and known[0] not in self.new.entries:
+            return known[0]
+        return f"{known[0] if known else hex(pair.new)} ({pair.owner})"
+
+    # ---- data ---------------------------------------------------------------------------------------------------
+
+    def objects(self) -> list[tuple[str, int]]:
+        missing = []
+        for name, address in sorted(self.new.data.items()):
+            file = self.new.space.image
+            section = file.section_of(address)
+            if section is None or section.name.startswith(_LINKER_MADE) or name.startswith(_RUNTIME) \
+                    or name.endswith(names.SLOT_SUFFIX):
+                continue
+            old = self.lock.counterpart(address)
+            old = self.old.data.get(name) if old is None else old
+            if old is None:
+                missing.append((name, address))
+            else:
+                self._object(name, address, old)
+        return missing
+
+    def _object(self, name: str, new: int, old: int) -> None:
+        size = max(s.size for s in self.new.space.symbols_at(new) if s.type == OBJECT)
+        try:
+            digest = self.lock.content(new, old, size, name)
+        except (Different, *_DAMAGE) as e:
+            if not self.new.is_constant(new) and self.old.space.file_at(old) is self.old.space.image:
+                self.found.kept.append(name)
+            else:
+                self.found.different.setdefault(name, str(e))
+        else:
+            if self.new.is_constant(new):
+                self.found.same.setdefault(name, digest)
+
+    # ---- missing and extra --------------------------------------------------------------------------------------
+
+    def sort_missing(self, missing: list[tuple[str, int]]) -> None:
+        """What nothing that runs refers to is not brought by a patch, and not missed."""
+        reached = self.reached if missing else set()
+        for name, address in missing:
+            (self.found.missing if address in reached else self.found.unreached).append(name)
+
+    def find_extra(self) -> None:
+        payloads = self.old.space.payloads
+        for payload in payloads:
+            known = self.found.extra if payload is payloads[-1] else self.found.left
+            known += [n for n in payload.own_slots.values() if n not in self.new.entries]
+            changed = [self.old.space.slots.get(r.slot, hex(r.slot)) for r in payload.redirects]
+            known += [n for n in changed if n not in self.new.entries]
+            known += self._extra_objects(payload)
+        image = [n for n in self.old.entries if n not in self.new.entries and n not in self.found.extra]
+        self.found.left = list(dict.fromkeys(self.found.left + image))
+
+    def _extra_objects(self, payload: Payload) -> Iterable[str]:
+        """Named objects of a payload that the new image has under no name."""
+        taken = {self.lock.counterpart(a) for a in self.new.data.values()}
+        own = {s.name: s.value for s in payload.file.symbols if s.type == OBJECT and s.defined and s.size
+               and payload.file.load_of(s.value) and not s.name.endswith((NEW_SUFFIX, names.SLOT_SUFFIX))}
+        return [n for n, at in own.items() if names.LOCAL_SEPARATOR in n and n not in self.new.data and at not in taken]
+
+    # ---- the new image's graph ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _references(self) -> dict[int, list[int]]:
+        """Every function of the new image -> the addresses its code refers to."""
+        file = self.new.space.image
+        return {s.value: list(targets(file.read(s.value, s.size), s.value)) for found in file.by_address.values() for s in found
+                if s.type == FUNC and s.size and file.executable(s.value)}
+
+    @cached_property
+    def boundaries(self) -> list[int]:
+        """Places in the new image at which something begins: symbols, and all that code or data refers to."""
+        file = self.new.space.image
+        found = {a for a, known in file.by_address.items() for s in known if not file.executable(a)}
+        found |= {s.value + s.size for known in file.by_address.values() for s in known if s.type == OBJECT}
+        found |= {t for known in self._references.values() for t in known}
+        found |= {r.addend for r in file.relocations if r.addend > 0}
+        return sorted(found)
+
+    @cached_property
+    def reached(self) -> set[int]:
+        """Addresses of the new image that something reaches from where it starts, or from what it exports: of functions the
+        stub, of objects the first byte."""
+        file = self.new.space.image
+        pointers: dict[int, list[int]] = {}
+        for r in file.relocations:
+            place = self.new.object_at(r.offset)
+            target = r.addend if not r.symbol else file.dynamic_symbol(r.symbol).symbol.value + r.addend
+            pointers.setdefault(place.start if place else -1, []).append(target)
+        waiting = [file.entry, *pointers.get(-1, [])]
+        waiting += [s.value for s in file.symbols if s.defined and s.name in ("main", "_init", "_fini")]
+        waiting += [a for name, a in (*self.new.entries.items(), *self.new.data.items()) if name in self._exported]
+        met: set[int] = set()
+        while waiting:
+            address = waiting.pop()
+            for at in self._whole(address):
+                if at not in met:
+                    met.add(at)
+                    waiting += [*self._references.get(at, ()), *pointers.get(at, ())]
+                    if at in self.new.space.stubs:
+                        waiting.append(self.new.space.slot_holds(self.new.space.stubs[at]))
+        return met
+
+    @cached_property
+    def _exported(self) -> set[str]:
+        from .imports import exports
+        return set(exports(self.new.space.image))
+
+    def _whole(self, address: int) -> list[int]:
+        """The things that hold an address, by their first bytes."""
+        code, data = self.new.function_at(address), self.new.object_at(address)
+        return [p.start for p in (code, data) if p is not None]
+
+
+def _is_fragment(known: Iterable[str]) -> bool:
+    return any(part in name for name in known for part in (".cold", ".constprop.", ".isra.", ".part."))

@@ -1,0 +1,46 @@
+"""Whether a number in code is the number of its own source line: what an edit further up changes, and nobody can notice."""
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from typing import Any
+
+from elftools.elf.elffile import ELFFile
+
+from .linked import Linked
+
+_SECTIONS_THAT_GROW = 1 << 30       # bytes of debug information beyond which lines are not looked at
+
+
+class Lines:
+    """Line tables of files, each read when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[list[int], list[frozenset[int]]]] = {}
+
+    def own(self, file: Linked | None, address: int, number: int) -> bool:
+        """Whether `number` is a source line of the instruction at `address`, or of one right beside it."""
+        if file is None or number <= 0:
+            return False
+        if file.where not in self._known:
+            self._known[file.where] = _read(file)
+        starts, lines = self._known[file.where]
+        at = bisect_right(starts, address) - 1
+        return any(number in lines[i] for i in (at - 1, at, at + 1) if 0 <= i < len(lines))
+
+
+def _read(file: Linked) -> tuple[list[int], list[frozenset[int]]]:
+    """Addresses at which rows begin, and the lines of each."""
+    found: dict[int, set[int]] = {}
+    if len(file.data) > _SECTIONS_THAT_GROW:
+        return [], []
+    elf: Any = ELFFile(io.BytesIO(file.data))
+    if elf.has_dwarf_info():
+        dwarf = elf.get_dwarf_info()
+        for unit in dwarf.iter_CUs():
+            program = dwarf.line_program_for_CU(unit)
+            for entry in program.get_entries() if program is not None else ():
+                if entry.state is not None:
+                    found.setdefault(entry.state.address, set()).add(entry.state.line)
+    starts = sorted(found)
+    return starts, [frozenset(found[a]) for a in starts]

@@ -1,0 +1,241 @@
+"""One of the two programs that are compared: what its addresses mean, and what its memory holds once it is loaded.
+
+The new image is a side without payloads. The patched process is a side with all of them: slots lead to the newest code,
+updates have been written, and of two functions of one name only the newer one has the name.
+"""
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from functools import cached_property
+from typing import NamedTuple
+
+from ..names import LOCAL_SEPARATOR
+from ..payload import NEW_SUFFIX
+from . import tables
+from .linked import FUNC, NOTYPE, OBJECT, SHF_TLS, SHF_WRITE, TLS, Linked, Symbol, Unreadable
+from .space import Space, stub_slot
+
+RESERVE = "hr_tls_reserve"        # names.TLS_RESERVE: room in which new thread-locals live
+
+
+class Pointer(NamedTuple):
+    """What a word holds: an address of this side, or a symbol that another image may define, or both."""
+    address: int | None
+    name: str = ""
+    kind: str = "address"          # | "tls": an offset from the thread pointer | "module"
+
+
+class Place(NamedTuple):
+    """An offset in something that has a symbol."""
+    start: int
+    offset: int
+    symbol: Symbol
+
+
+def bare(name: str) -> str:
+    """A symbol's name without its version."""
+    return name.partition("@")[0]
+
+
+def distinct(known: Iterable[str]) -> frozenset[str]:
+    """Without the plain name of what also has a unique one: other objects may have something of that plain name too."""
+    listed = set(known)
+    plain = {n.partition(LOCAL_SEPARATOR)[0].partition("#")[0] for n in listed if LOCAL_SEPARATOR in n}
+    return frozenset(listed - plain)
+
+
+class Side:
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.absolute = space.image.type == "ET_EXEC"
+
+    # ---- functions ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def entries(self) -> dict[str, int]:
+        """Every function with a stub -> the stub, the newest of that name."""
+        found: dict[str, int] = {}
+        for file in self.space.files:
+            for slot, name in tables.slots(file).items():
+                if self.space.file_at(slot, 8) is file:
+                    for stub in self.space.stubs_of_slot.get(slot, []):
+                        if name in {bare(s.name) for s in self.space.symbols_at(stub)}:
+                            found[name] = stub
+        return found
+
+    @cached_property
+    def stub_names(self) -> dict[int, frozenset[str]]:
+        """Current stubs -> their names."""
+        found: dict[int, set[str]] = {}
+        for name, stub in self.entries.items():
+            found.setdefault(stub, set()).add(name)
+        for stub, known in found.items():      # an alias of a file-local function has no slot name of its own
+            known |= {n for s in self.space.functions_at(stub) if (n := bare(s.name)) not in self.entries}
+        return {stub: frozenset(known) for stub, known in found.items()}
+
+    def body(self, name: str) -> int:
+        return self.space.slot_holds(self.space.stubs[self.entries[name]])
+
+    @cached_property
+    def bodies(self) -> dict[int, str]:
+        """Code behind current stubs -> a name of the function."""
+        return {self.body(name): name for name in sorted(self.entries, reverse=True)}
+
+    @cached_property
+    def _functions(self) -> dict[int, tuple[list[int], list[Symbol]]]:
+        """For each file (by place in `files`): symbols of code with a size, by address."""
+        found = {}
+        for i, file in enumerate(self.space.files):
+            code = sorted((s for symbols in file.by_address.values() for s in symbols
+                           if s.type == FUNC and s.size and file.executable(s.value)), key=lambda s: (s.value, -s.size))
+            found[i] = ([s.value for s in code], code)
+        return found
+
+    def function_at(self, address: int) -> Place | None:
+        """The code with a symbol that holds `address`."""
+        file = self.space.file_at(address)
+        if file is None:
+            return None
+        starts, code = self._functions[self.space.files.index(file)]
+        at = bisect_right(starts, address) - 1
+        while at > 0 and starts[at - 1] == starts[at]:
+            at -= 1
+        if at < 0 or address >= code[at].value + code[at].size:
+            return None
+        return Place(code[at].value, address - code[at].value, code[at])
+
+    def plain_functions(self) -> dict[int, list[str]]:
+        """Code of the image itself that has a symbol, no stub and is none: address -> names."""
+        found: dict[int, list[str]] = {}
+        for symbol in self._functions[0][1]:
+            if symbol.value not in self.space.stubs and symbol.value not in self.bodies:
+                found.setdefault(symbol.value, []).append(bare(symbol.name))
+        return found
+
+    # ---- linkage ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def linkage(self) -> dict[int, str]:
+        """Entries of the procedure linkage tables -> what they call."""
+        found = {}
+        for file in self.space.files:
+            for section in file.sections:
+                if section.name.startswith((".plt", ".iplt")) and self.space.file_at(section.address) is file:
+                    for at in range(section.address, section.end, 8):
+                        slot = stub_slot(file, at)
+                        relocation = file.relocation_at.get(slot)
+                        if relocation is not None and relocation.symbol:
+                            found[at] = file.dynamic_symbol(relocation.symbol).symbol.name
+                        elif relocation is not None and relocation.type == tables.R_IRELATIVE:
+                            found[at] = "".join(sorted(s.name for s in file.by_address.get(relocation.addend, [])))
+        return found
+
+    def is_got(self, address: int) -> bool:
+        """Whether a word is one that a linker makes to hold an address."""
+        file = self.space.file_at(address, 8)
+        section = file.section_of(address) if file is not None else None
+        return section is not None and section.name.startswith(".got")
+
+    # ---- names --------------------------------------------------------------------------------------------------
+
+    def names_at(self, address: int) -> frozenset[str]:
+        """The names by which code may refer to exactly this address."""
+        if address in self.linkage:
+            return frozenset({self.linkage[address]})
+        if address in self.space.stubs:
+            return self.stub_names.get(address, frozenset())
+        return distinct(bare(s.name) for s in self.space.symbols_at(address) if s.type in (OBJECT, NOTYPE)
+                        and not s.name.endswith(NEW_SUFFIX))
+
+    def object_at(self, address: int) -> Place | None:
+        """The data that holds `address`, or that it stands right behind of."""
+        found = self.space.object_at(address)
+        if found is None:
+            return None
+        symbol, end = found
+        return Place(symbol.value, address - symbol.value, symbol) if address <= max(symbol.value + symbol.size, end) else None
+
+    @cached_property
+    def data(self) -> dict[str, int]:
+        """Every named object -> its address, the newest of that name."""
+        found: dict[str, int] = {}
+        for file in self.space.files:
+            for address, symbols in file.by_address.items():
+                if self.space.file_at(address) is file:
+                    known = distinct(bare(s.name) for s in symbols if s.type == OBJECT and s.size
+                                     and not s.name.endswith(NEW_SUFFIX) and not _is_tls(file, s))
+                    found.update(dict.fromkeys(known, address))
+        return found
+
+    def is_constant(self, address: int) -> bool:
+        """Whether an object is one that the program never writes."""
+        file = self.space.file_at(address)
+        section = file.section_of(address) if file is not None else None
+        return section is not None and (not section.flags & SHF_WRITE or section.name.startswith(".data.rel.ro"))
+
+    # ---- content ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _updates(self) -> list[tuple[int, int, int, Linked]]:
+        """(address, size, where the new content lies, its file), newest last."""
+        return [(u.address, u.size, u.new_content, p.file) for p in self.space.payloads for u in p.updates]
+
+    def read(self, address: int, size: int) -> bytes:
+        found = bytearray(self.space.read(address, size))
+        for start, length, content, file in self._updates:
+            low, high = max(start, address), min(start + length, address + size)
+            if low < high:
+                found[low - address:high - address] = file.read(content + low - start, high - low)
+        return bytes(found)
+
+    def _origin(self, address: int) -> tuple[Linked, int]:
+        for start, length, content, file in reversed(self._updates):
+            if start <= address and address + 8 <= start + length:
+                return file, content + address - start
+        file_ = self.space.file_at(address, 8)
+        if file_ is None:
+            raise Unreadable(f"nothing lies at {address:#x}")
+        return file_, address
+
+    def pointer(self, address: int) -> Pointer | None:
+        """What a relocation puts into the 8 bytes at `address`; None if there is none."""
+        file, at = self._origin(address)
+        relocation = file.relocation_at.get(at)
+        if relocation is None or relocation.type in (tables.R_NONE, tables.R_COPY):
+            return None
+        if relocation.type in (tables.R_RELATIVE, tables.R_IRELATIVE):
+            return Pointer(relocation.addend)
+        if relocation.type == tables.R_DTPMOD64:
+            return Pointer(None, kind="module")
+        symbol = file.dynamic_symbol(relocation.symbol).symbol if relocation.symbol else None
+        if relocation.type == tables.R_TPOFF64:
+            return Pointer((symbol.value if symbol else 0) + relocation.addend, symbol.name if symbol else "", "tls")
+        if symbol is None:
+            return None
+        addend = relocation.addend if relocation.type == tables.R_64 else 0
+        name = symbol.name + (f"+{addend}" if addend else "")
+        return Pointer(symbol.value + addend if symbol.defined else None, name)
+
+    # ---- thread-locals ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tls_size(self) -> int:
+        """The size of the image's block, rounded as psABI §3.4.6 does it for the offset from the thread pointer."""
+        segment = next((s for s in self.space.image.segments if s.type == "PT_TLS"), None)
+        return 0 if segment is None else segment.size + -segment.size % max(segment.align, 1)
+
+    @cached_property
+    def _thread_locals(self) -> list[Symbol]:
+        return sorted((s for s in self.space.image.symbols if s.type == TLS and s.defined), key=lambda s: s.value)
+
+    def thread_local(self, value: int) -> tuple[str, int] | None:
+        """(name, offset) of byte `value` of the block."""
+        for symbol in self._thread_locals:
+            if symbol.value <= value < symbol.value + max(symbol.size, 1):
+                return bare(symbol.name), value - symbol.value
+        return None
+
+
+def _is_tls(file: Linked, symbol: Symbol) -> bool:
+    return symbol.section < len(file.sections) and bool(file.sections[symbol.section].flags & SHF_TLS)

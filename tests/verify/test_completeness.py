@@ -1,0 +1,206 @@
+"""Image + bundles ≡ new image: shown for patches of every kind, and refuted for each way in which it can fail."""
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bundles import Broken, Made, case_of, make
+from casetools import Configuration, all_cases, configurations, read_case
+
+from hotreload_tool import cli
+from hotreload_tool.errors import Refused
+from hotreload_tool.verify import Given, completeness, verify
+from hotreload_tool.verify.completeness import Comparison
+from hotreload_tool.verify.linked import Linked
+from hotreload_tool.verify.redirects import _targets
+from hotreload_tool.verify.tables import Payload
+
+FULL = os.environ.get("HOTRELOAD_TEST_SIZE") == "full"
+# Of the cases in tests/cases those that try the comparison most; all of them in the full size.
+SOME = {"cc-exceptions", "cc-virtual", "cold-change", "jump-table", "static-local-swap", "thread-local-new"}
+CONFIGURATIONS = configurations(FULL) if FULL else [c for c in configurations(False) if str(c) != "gcc -O0 pie"]
+
+
+def compared(made: Made, generations: int, new: Path, change: Callable[[Broken], object] | None = None) -> Comparison:
+    """The process with the first `generations` bundles, the last of them changed, beside `new`."""
+    payloads = [Broken.of(bundle) for bundle in made.bundles[:generations]]
+    if change is not None:
+        change(payloads[-1])
+    return completeness.compare(Linked(made.image.read_bytes(), "image"), [Payload(b.file) for b in payloads],
+                                Linked(new.read_bytes(), "new"))
+
+
+def is_complete(found: Comparison) -> bool:
+    return not (found.missing or found.different or found.extra)
+
+
+# ---- what is complete -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_the_patched_process_is_the_new_image(made: Made, generation: int) -> None:
+    found = compared(made, generation, made.new[generation - 1])
+    assert is_complete(found), found
+    assert {"first", "second", "third", "answer", "limits", "main"} <= found.same.keys()
+    assert all(len(digest) == 32 for digest in found.same.values())
+
+
+def _cases() -> Iterator[object]:
+    for configuration in CONFIGURATIONS:
+        for folder in all_cases():
+            if (FULL or folder.name in SOME) and read_case(folder).runs_in(configuration):
+                yield pytest.param(folder, configuration, id=f"{folder.name}-{str(configuration).replace(' ', '')}")
+
+
+@pytest.mark.parametrize("folder, configuration", list(_cases()))
+def test_every_patch_of_a_case_is_complete(folder: Path, configuration: Configuration, tmp_path: Path,
+                                           shared_folder: Path) -> None:
+    case = read_case(folder)
+    case.versions = [v for v in case.versions if v.number == 1 or (v.value("Patch", configuration) or "") == "ok"]
+    try:
+        made = make(case, configuration, tmp_path, shared_folder)
+    except Refused:
+        pytest.fail("an edit that a case says is taken was refused")
+    for number, new in enumerate(made.new, 1):
+        found = compared(made, number, new)
+        assert is_complete(found), found
+        before = compared(made, number - 1, new) if number > 1 else completeness.compare(
+            Linked(made.image.read_bytes(), "image"), [], Linked(new.read_bytes(), "new"))
+        assert not is_complete(before) or before.kept or before.noise, "without the patch nothing seems to differ"
+
+
+# ---- what is not ------------------------------------------------------------------------------------------------
+
+
+def test_a_generation_that_was_not_applied(made: Made) -> None:
+    found = compared(made, 1, made.new[1])
+    assert found.different.keys() == {"first"} and not found.missing and not found.extra
+    image = completeness.compare(Linked(made.image.read_bytes(), "image"), [], Linked(made.new[0].read_bytes(), "new"))
+    assert image.missing == ["third", "times~main.o"] and {"first", "second", "limits"} <= image.different.keys()
+
+
+def test_a_bundle_for_another_source(made: Made) -> None:
+    """The new image lacks what the bundle brings."""
+    found = compared(made, 1, made.image)
+    assert found.extra == ["third", "times~main.o"] and {"first", "second", "limits"} <= found.different.keys()
+
+
+def _multiplier(b: Broken) -> None:
+    """`7 * n` of `second` becomes `6 * n` or the like: one bit of one instruction."""
+    redirect = max(b.tables.redirects, key=lambda r: r.new_size)
+    code = bytearray(b.read(redirect.new, redirect.new_size))
+    code[0] = 0x90
+    b.write(redirect.new, bytes(code))
+
+
+def _constant(b: Broken) -> None:
+    update = next(u for u in b.tables.updates if u.flags == 1)
+    b.write(update.new_content, b"\x63")
+
+
+def _called_function(b: Broken) -> None:
+    """`second` calls `answer` instead of `plain`."""
+    for r in b.tables.redirects:
+        for at, size, target, branch in _targets(b.read(r.new, r.new_size), r.new):
+            if branch and size == 5 and b.file.load_of(target) is None:
+                return b.write(at + 1, struct.pack("<i", _stub_of("answer") - at - 5))
+    raise AssertionError("nothing calls the image")
+
+
+def _import(b: Broken) -> None:
+    b.rename("strlen", "atoll\0")
+
+
+_image: list[Linked] = []
+
+
+def _stub_of(name: str) -> int:
+    return next(s.value for s in _image[0].symbols if s.name == name and s.defined)
+
+
+@pytest.mark.parametrize("change, name, says", [
+    pytest.param(_multiplier, "", "at +0x0", id="an-instruction"),
+    pytest.param(_constant, "limits", "byte", id="a-constant"),
+    pytest.param(_called_function, "second", "goes to plain there, to answer", id="a-call"),
+    pytest.param(_import, "second", "strlen", id="an-import"),
+])
+def test_one_thing_that_differs_is_found_and_named(made: Made, change: Callable[[Broken], object], name: str, says: str) -> None:
+    _image[:] = [Linked(made.image.read_bytes(), "image")]
+    found = compared(made, 1, made.new[0], change)
+    assert len(found.different) == 1 and not found.missing and not found.extra, found
+    (where, why), = found.different.items()
+    assert where == name or not name
+    assert says in why
+
+
+LITERALS = """
+#include "case.h"
+NOINLINE const char *greeting(void) { return "good morning"; }
+NOINLINE double factor(double x) { return x * 1.5 + 0.25; }
+static int other(int n) { return n + 1; }
+static int one(int n) { return n; }
+int (*const table[2])(int) = {one, other};
+NOINLINE const char *kind(int n) {
+  switch (n) { case 1: return "first"; case 2: puts("b"); return "second"; case 3: puts("c"); return "third";
+               case 4: return "fourth"; case 5: return line_of(n); case 6: puts("f"); return "six"; default: return "none"; } }
+void answer(const char *line) { printf("%s %s %f %d\\n", greeting(), kind((int)strlen(line)), factor(2.0), table[1](3)); }
+""".replace("NOINLINE const char *greeting", "NOINLINE const char *line_of(int n) { return n ? \"line\" : \"\"; }\n"
+            "NOINLINE const char *greeting")
+
+
+@pytest.mark.parametrize("old, new, name", [
+    ("good morning", "good evening", "greeting"), ("1.5", "2.5", "factor"), ("{one, other}", "{other, one}", "table"),
+    ('"fourth"', '"fifth!"', "kind"), ("case 1:", "case 7:", "kind")])
+def test_literals_and_tables_are_looked_into(old: str, new: str, name: str, tmp_path: Path, shared_folder: Path) -> None:
+    """The patch is another one than the source says: what it lacks is in a string, a number, a table of pointers or of jumps."""
+    configuration = Configuration.parse("gcc -O2 pie")
+    changed = LITERALS.replace("n + 1", "n + 2")
+    case = case_of(tmp_path / "case", LITERALS, changed, changed.replace(old, new, 1))
+    made = make(case, configuration, tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0])) and is_complete(compared(made, 2, made.new[1]))
+    found = compared(made, 1, made.new[1])
+    assert name in found.different and not found.missing and not found.extra, found
+
+
+UNUSED = """
+#include "case.h"
+int nobody_calls(int n) { return n * 77; }
+void answer(const char *line) { puts(line); }
+"""
+
+
+def test_what_nothing_reaches_is_told_and_not_missed(tmp_path: Path, shared_folder: Path) -> None:
+    first = UNUSED.replace("int nobody_calls(int n) { return n * 77; }\n", "")
+    case = case_of(tmp_path / "case", first, UNUSED.replace("puts(line)", "puts(line + 1)"))
+    made = make(case, Configuration.parse("gcc -O2 pie"), tmp_path / "build", shared_folder)
+    found = compared(made, 1, made.new[0])
+    assert is_complete(found) and found.unreached == ["nobody_calls"]
+
+
+# ---- by the command ---------------------------------------------------------------------------------------------
+
+
+def test_against(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["verify", str(made.bundles[0]), "--image", str(made.image), "--strict", "--json", "--against"]
+    assert cli.main([*words, str(made.new[0])]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["completeness"]["payload-0.so"]["same"]) > 50
+    assert cli.main([*words, str(made.new[1])]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["failed"] == ["completeness-different"]
+    assert "first: " in err
+
+
+def test_against_a_stripped_image_nothing_is_passed_silently(made: Made, tmp_path: Path) -> None:
+    data = bytearray(made.new[0].read_bytes())
+    struct.pack_into("<Q", data, 40, 0)           # no section headers, so no symbols
+    struct.pack_into("<HHH", data, 58, 0, 0, 0)
+    stripped = tmp_path / "stripped"
+    stripped.write_bytes(data)
+    verdict = verify(made.bundles[0], Given([made.image], [], [stripped]))
+    assert {o.check for o in verdict.of("unchecked")} == set(
+        c for c in ("completeness-missing", "completeness-different", "completeness-extra"))
