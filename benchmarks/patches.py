@@ -33,15 +33,15 @@ def row(outcome: replay.Outcome) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
 
 
-def write(outcomes: Sequence[replay.Outcome], packages: Sequence[str]) -> None:
-    """Put the rows of `packages` into the page, in the order of packages.json; others stay."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
+def page(text: str, outcomes: Sequence[replay.Outcome], packages: Sequence[str]) -> str:
+    """The page with the rows of `packages` made anew, in the order of packages.json; others stay."""
+    before, _, rest = text.partition(BEGIN)
     table, _, after = rest.partition(END)
     ours = {*packages, "package"}
     kept = [line + "\n" for line in table.splitlines() if line.startswith("| ") and line.split(" ")[1] not in ours]
     order = list(replay.packages())
     rows = sorted([*kept, *map(row, outcomes)], key=lambda line: order.index(line.split(" ")[1]))
-    PAGE.write_text(f"{before}{BEGIN}{summary(rows)}\n{_HEAD}{''.join(rows)}{END}{after}")
+    return f"{before}{BEGIN}{summary(rows)}\n{_HEAD}{''.join(rows)}{END}{after}"
 
 
 def summary(rows: Sequence[str]) -> str:
@@ -70,7 +70,7 @@ def main() -> int:
                 outcomes.append(outcome)
                 print(row(outcome), end="", flush=True)
     if args.write:
-        write(outcomes, wanted)
+        PAGE.write_text(page(PAGE.read_text(), outcomes, wanted))
     return 0 if all(o.equal for o in outcomes if o.applied) else 1
 
 

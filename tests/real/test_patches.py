@@ -5,6 +5,7 @@ HOTRELOAD_TEST_SIZE=full all of them, as benchmarks/patches.py runs them for doc
 """
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from aptsource import Offline, Unavailable
 from replay import Outcome, Package, Replay, packages, under_load
 
-from livetools import LiveError
+from livetools import REPO, LiveError
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3000)]
 
@@ -67,3 +68,23 @@ class Changing:
 def test_an_answer_that_changes_under_load_is_found() -> None:
     with pytest.raises(LiveError, match="before the patch"), under_load(Changing(), ["question"]):
         pass
+
+
+def test_the_page_says_what_its_rows_say() -> None:
+    """Rows of other packages stay when one is replayed again, and the summary counts all of them."""
+    specification = importlib.util.spec_from_file_location("patches", REPO / "benchmarks/patches.py")
+    assert specification and specification.loader
+    patches = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(patches)
+    applied = Outcome("cjson", "a.patch", 2, True, "now", "", "yes", True, True, 5.0, 1)
+    refused = Outcome("lua5.4", "b.patch", reason="type-layout: T | U")
+    before = f"above\n{patches.BEGIN}{patches.END}below\n"
+    once = patches.page(before, [applied], ["cjson"])
+    both = patches.page(once, [refused], ["lua5.4"])
+    assert both == patches.page(both, [applied], ["cjson"]), "replaced by itself"
+    assert "| cjson | a.patch | 2 | applied, now | yes | yes | yes | 5 µs |\n" in both
+    assert both.index("| lua5.4 | b.patch |") < both.index("| cjson |"), "in the order of packages.json"
+    assert "2 patches of 2 packages: 1 applied, 1 of them verified" in both
+    assert both.startswith("above\n") and both.endswith("below\n")
+    said = patches.PAGE.read_text()
+    assert said == patches.page(said, [], []), "docs/real-patches.md: make its rows with benchmarks/patches.py --write"
