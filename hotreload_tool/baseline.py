@@ -82,9 +82,13 @@ def read_image(path: Path | str, called: Path | str | None = None) -> ImageFacts
     segments = _segments(data, image.where)
     dynamic, strings = _dynamic(image)
     symbols = _symbols(image)
+    maps = _maps(image, sections[MAP_SECTION])
+    if any(m.functions for m in maps) and not any(s.name.endswith(SLOT_SUFFIX) for s in symbols):
+        raise Refused([Refusal("no-symbols", image.where, "", "its symbol table was cut down: no instrumented function is in it",
+                               "link it without -retain-symbols-file and the like")])
     return ImageFacts(
         path=str(path), build_id=build_id, kind=_kind(image, segments, dynamic), machine=image.machine,
-        maps=_maps(image, sections[MAP_SECTION]), symbols=symbols, slots=_slots(image, symbols), arena=_arena(image),
+        maps=maps, symbols=symbols, slots=_slots(image, symbols), arena=_arena(image),
         tls=next((TlsSegment(s[3], s[6], s[7]) for s in segments if s[0] == _PT_TLS), None), exported=_exported(image),
         needed=[_text(image, strings, v) for tag, v in dynamic if tag == _DT_NEEDED],
         runpath=[p for tag, v in dynamic if tag in (_DT_RPATH, _DT_RUNPATH) for p in _text(image, strings, v).split(":")])

@@ -198,3 +198,22 @@ def link_words(asked: Invocation, objects: dict[int, str]) -> list[str]:
         elif word[:2] != "-x" and not word.startswith("--language"):     # it would make sources of the objects
             kept += [word] if argument is None else [word, argument]
     return kept
+
+
+_STRIPS = ("-s", "-Wl,-s", "-Wl,--strip-all")
+_CUTS = ("-Wl,-retain-symbols-file", "-Wl,--retain-symbols-file")
+
+
+def strips(words: Sequence[str]) -> bool:
+    """Whether the image is to have no symbols."""
+    return any(word in _STRIPS for _, word, _ in _options(words))
+
+
+def with_symbols(words: Sequence[str]) -> list[str]:
+    """`words` without what takes symbols out of an image. libtool gives the file of symbols to keep as a word of its own."""
+    kept, skip = [], False
+    for _, word, argument in _options(words):
+        if not skip and word not in _STRIPS and not word.startswith(_CUTS):
+            kept += [word] if argument is None else [word, argument]
+        skip = word in _CUTS
+    return kept

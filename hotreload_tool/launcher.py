@@ -31,7 +31,6 @@ _REPOSITORY = (".git", ".hg", ".svn", ".bzr", "debian")
 _COMPILER_VARIABLES = ("PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH",
                        "GCC_EXEC_PREFIX", "SOURCE_DATE_EPOCH")
 _OBJECTS = "objects"
-_STRIP = "-s"
 
 
 class LauncherError(Exception):
@@ -279,11 +278,11 @@ def _link(launch: Launch, made: Sequence[str], command: list[str]) -> None:
         _become(command)
     output = asked.output or "a.out"
     runtime = _runtime(launch)
-    _run([*(word for word in command if word != _STRIP), *runtime[:-1], *runtime_build.link_words(runtime[-1])])
+    _run([*command_line.with_symbols(command), *runtime[:-1], *runtime_build.link_words(runtime[-1])])
     with building.whole_or_removed(output):
         with _errors_for_people(output):
             _file(launch, output, inputs, archives)
-        if _STRIP in command:        # what is filed keeps its symbols: bundles are made from it
+        if command_line.strips(command):        # what is filed keeps its symbols: bundles are made from it
             _run(["strip", "-s", output])
 
 

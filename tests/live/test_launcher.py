@@ -85,7 +85,8 @@ def names(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("words, error", [
     ("util.c -o x", "undefined reference to `main'"), ("-c main.c -flto -o x.o", "compile without -flto"),
-    ("main.c util.c -Wl,-s -o x", "link it without -s")])
+    ("main.c util.c -Xlinker -s -o x", "link it without -s"),
+    ("main.c util.c -Xlinker -retain-symbols-file -Xlinker /dev/null -o x", "its symbol table was cut down")])
 def test_errors_of_links_and_ours(work: Workspace, words: str, error: str) -> None:
     """Nothing is left of what failed, so that make tries again."""
     assert error in gcc(work, words, code=1).err
@@ -300,8 +301,8 @@ def test_two_builds_by_scons(work: Workspace) -> None:
 
 
 def test_a_program_without_symbols(work: Workspace) -> None:
-    """-s takes them out of the image, not out of what bundles are made from."""
-    expect_patched(work, "gcc -s main.c util.c -o prog")
+    """-s takes them out of the image, not out of what bundles are made from. Lists of symbols to keep are not followed."""
+    expect_patched(work, "gcc -s main.c util.c -o prog -Wl,-retain-symbols-file -Wl,/dev/null")
     assert "no symbols" in run(["nm", work.path / "prog"]).err
 
 

@@ -84,3 +84,10 @@ def test_partial_and_bare_links() -> None:
     assert parse(["-r", "a.o", "-o", "b.o"]).partial
     assert parse(["-nostdlib", "a.o"]).bare and parse(["-nodefaultlibs", "a.o"]).bare
     assert not parse(["-shared", "-nostdlib", "a.o", "-lstdc++", "-lc", "-lgcc_s"]).bare, "as libtool does it"
+
+
+def test_symbols_stay() -> None:
+    cut = "-Wl,-retain-symbols-file -Wl,x.exports -Wl,--retain-symbols-file=y -Wl,-retain-symbols-file,z -Wl,-s -s"
+    words = f"a.o {cut} b.o -Wl,-z,now -Xlinker -s".split()
+    assert command_line.with_symbols(words) == "a.o b.o -Wl,-z,now -Xlinker -s".split()
+    assert command_line.strips(["-Wl,--strip-all"]) and not command_line.strips(["-shared"])
