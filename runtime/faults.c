@@ -21,7 +21,7 @@ static const char *const names[] = {
 #undef HR_STEP
 };
 
-static char known[128]; /* the file's content when `hits` began to count */
+static char known[2048]; /* the file's content when `hits` began to count */
 static unsigned hits[sizeof names / sizeof *names];
 
 static void meet(const char *path) {

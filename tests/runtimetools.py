@@ -345,6 +345,19 @@ def maps(pid: int) -> list[Mapping_]:
     return found
 
 
+def smaps(pid: int) -> list[tuple[Mapping_, dict[str, int]]]:
+    """The same with the counts of /proc/PID/smaps, in KiB: "Rss", "Private_Dirty", "Shared_Clean", …"""
+    found: list[tuple[Mapping_, dict[str, int]]] = []
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split(None, 5)
+        if "-" in words[0] and len(words) >= 5:
+            first, last = (int(x, 16) for x in words[0].split("-"))
+            found.append((Mapping_(first, last, words[1], words[5] if len(words) > 5 else ""), {}))
+        elif words[-1] == "kB":
+            found[-1][1][words[0].rstrip(":")] = int(words[1])
+    return found
+
+
 def settled_maps(pid: int) -> list[Mapping_]:
     """The maps without what the allocator makes anonymously on the side (heaps of threads, stacks).
 
