@@ -403,7 +403,7 @@ def _agent(pid: int, seconds: float) -> Iterator[socket.socket]:
             yield link
         return
     raise NoAgent(f"process {pid} has no agent: it was built without hotreload, or it started with HOTRELOAD_DISABLE set "
-                  f"or with another runtime directory{_elsewhere(pid)}", f"looked in {', '.join(looked)}")
+                  f"or with another runtime directory{_elsewhere(pid)}{_recall(pid)}", f"looked in {', '.join(looked)}")
 
 
 def _places(pid: int) -> list[tuple[Path, int]]:
@@ -420,6 +420,20 @@ def _elsewhere(pid: int) -> str:
     except OSError:
         return ""
     return ", or it lives in a container: run hotpatch inside of that" if elsewhere else ""
+
+
+def _recall(pid: int) -> str:
+    """A hint for a process that agreed to a signal when it was started (runtime/recall.c)."""
+    try:
+        catches = int(dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+                           if ":\t" in line)["SigCgt"], 16)
+        words = dict(word.split(b"=", 1) for word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if b"=" in word)
+        number = int(words.get(b"HOTRELOAD_SIGNAL", b"0"))
+    except (OSError, ValueError, KeyError):
+        return ""
+    if not 0 < number <= 64 or not catches >> (number - 1) & 1:
+        return ""
+    return f"; it was started with HOTRELOAD_SIGNAL={number}, so `kill -{number} {pid}` makes it listen again"
 
 
 def _check_peer(link: socket.socket, pid: int, owner: int) -> None:

@@ -80,7 +80,7 @@ static struct hr_image *owner_image; /* whose copy is the agent, once known */
 static bool disabled;
 static pthread_mutex_t serve_lock = PTHREAD_MUTEX_INITIALIZER; /* a request is being served */
 static pthread_mutex_t poll_lock = PTHREAD_MUTEX_INITIALIZER;  /* some thread is in hotreload_poll */
-static bool fork_is_clean;
+static bool fork_is_clean = true;
 static sem_t first_try; /* the thread has its socket, or can't have one */
 
 static int64_t now_ms(void) {
@@ -486,13 +486,49 @@ static bool have_listener(void) {
   return open_listener(0);
 }
 
-/* Until a client comes. In the meantime a guard has to be ended when its time is over. */
-static void wait_for_client(void) {
-  struct pollfd ready = {.fd = agent.listener.fd, .events = POLLIN};
-  int ms;
+/* A socket anew, in the directory that is right now. Where that fails, what there was stays. */
+static void listen_anew(void) {
+  struct descriptor old = agent.listener;
+  char path[HR_PATH_MAX];
+  bool bound = __atomic_load_n(&agent.bound_pid, __ATOMIC_ACQUIRE) == getpid();
 
-  while ((ms = hr_guard_left_ms()) >= 0 && poll(&ready, 1, ms) == 0)
+  strcpy(path, agent.socket_path);
+  agent.listener.fd = -1;
+  if (!open_listener(0)) {
+    agent.listener = old;
+    return;
+  }
+  forget(&old);
+  if (bound && strcmp(path, agent.socket_path))
+    unlink(path);
+}
+
+/* Until a client comes: true. In the meantime a guard has to be ended when its time is over, and the program may be
+ * told to listen anew. */
+static bool wait_for_client(void) {
+  struct pollfd ready = {.fd = agent.listener.fd, .events = POLLIN};
+  int ms, n;
+
+  while ((ms = hr_guard_left_ms()) >= 0 || hr_recall_is_agreed()) {
+    n = hr_recall_poll(&ready, 1, ms);
     hr_guard_tick();
+    if (hr_recall_came()) {
+      listen_anew();
+      return false;
+    }
+    if (n)
+      return true;
+  }
+  return true;
+}
+
+/* There is no socket. False: and there will be none. */
+static bool wait_for_recall(void) {
+  if (!hr_recall_is_agreed())
+    return false;
+  while (!hr_recall_came())
+    hr_recall_poll(NULL, 0, -1);
+  return true;
 }
 
 static void *agent_thread(void *is_child) {
@@ -504,10 +540,11 @@ static void *agent_thread(void *is_child) {
     have_listener();
     sem_post(&first_try);
   }
-  while (have_listener()) {
+  while (have_listener() || wait_for_recall()) {
     int fd;
 
-    wait_for_client();
+    if (agent.listener.fd < 0 || !wait_for_client())
+      continue;
     fd = hr_fault(HR_STEP_ACCEPT) ? -1 : accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0) {
       have_listener(); /* before the answer: whoever has it may come again at once */
@@ -601,6 +638,13 @@ static bool start_listening(void) {
   return false;
 }
 
+static bool listens(void) {
+  if (!hr_recall_came())
+    return is_listening() || start_listening();
+  agent.unreachable = !fork_is_clean;
+  return start_listening();
+}
+
 static bool accept_client(void) {
   int fd = accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -628,7 +672,7 @@ static int poll_locked(void) {
   int generations = 0, clients;
 
   hr_guard_tick();
-  if (!is_listening() && !start_listening())
+  if (!listens())
     return 0;
   for (clients = 0; clients < BACKLOG; clients++) {
     if (!is_ours(&agent.client.socket)) {
@@ -670,7 +714,7 @@ static int own_fd(void) {
   if (!hr_poll_linked)
     return -1;
   pthread_mutex_lock(&poll_lock);
-  fd = is_listening() || start_listening() ? agent.epoll.fd : -1;
+  fd = listens() ? agent.epoll.fd : -1;
   pthread_mutex_unlock(&poll_lock);
   return fd;
 }
@@ -681,7 +725,7 @@ static int own_waiting(void) {
 
   if (waiting || !hr_poll_linked || pthread_mutex_trylock(&poll_lock))
     return waiting;
-  ready.fd = is_listening() || start_listening() ? agent.epoll.fd : -1;
+  ready.fd = listens() ? agent.epoll.fd : -1;
   waiting = ready.fd >= 0 && poll(&ready, 1, 0) == 1;
   pthread_mutex_unlock(&poll_lock);
   return waiting;
@@ -794,6 +838,7 @@ static void after_fork_in_child(void) {
   hr_guard_forget();
   hr_late_reset();
   hr_order_forked();
+  hr_recall_forked();
   is_polling = false;
   agent.bound_pid = 0;
   hr_self.pending = 0;
@@ -880,6 +925,7 @@ static void become_agent(const struct claim *claim) {
   if (!claim->is_main)
     pin();
   agent.started = true;
+  hr_recall_agree();
   if (hr_poll_linked)
     start_listening();
   else

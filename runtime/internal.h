@@ -496,6 +496,16 @@ void hr_commit_lock(void); /* fork must not copy a half-made commit */
 void hr_commit_unlock(void);
 void hr_commit_lock_reset(void);
 
+/* ---- recall.c: a signal that the program agreed to --------------------------------------------------------- */
+
+struct pollfd;
+
+void hr_recall_agree(void);
+bool hr_recall_is_agreed(void);
+bool hr_recall_came(void);
+void hr_recall_forked(void);
+int hr_recall_poll(struct pollfd *ready, int n, int ms);
+
 /* ---- agent.c ----------------------------------------------------------------------------------------- */
 
 void hr_fork_allow(void); /* around waits in which nothing is half done */
