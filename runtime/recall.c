@@ -2,9 +2,9 @@
  * environment names the number.
  *
  * The socket may be lost for good otherwise: its name was removed, the runtime directory could not be used when the
- * program started, or the program changed its user or its root. The handler runs in whatever thread the kernel chooses and
- * passes the signal on to the agent's, which takes it only while it waits. In poll mode the next hotreload_poll()
- * looks. A signal that the program uses itself, or ignores, is left alone. */
+ * program started, or the program changed its user or its root. The handler runs in whatever thread the kernel
+ * chooses and passes the signal on to the agent's, which takes it only while it waits. In poll mode the next
+ * hotreload_poll() looks. A signal that the program uses itself, or ignores, is left alone. */
 #include "internal.h"
 
 #include <errno.h>

@@ -1,6 +1,7 @@
 """Programs that gave up rights: a patch works or is refused with the reason, and the program goes on as if nothing were."""
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -14,12 +15,14 @@ from pathlib import Path
 import pytest
 from runtimetools import REPO, SOURCES, Image, Payload, Recipe, Update, build, environment, make_payload, run, start
 
-from hotreload_tool import abi, confined, guard, process
+from hotreload_tool import abi, confined, guard, process, together
 from livetools import Program
 
 PAGE = (REPO / "docs/confined.md").read_text()
 FORKS, EXITS, START = "a thread that forks, and its child", "a thread that calls `exit()`", "the agent's thread, at its start"
 PLAIN, STACKS = "the agent's thread, for `ps`, `status` and patches", "also for `quiescent` and `safepoint`"
+TOGETHER = "also together with other processes"
+RECALLED = "with `HOTRELOAD_SIGNAL`, the agent's thread and one that takes the signal"
 GUARDED, STOPPED, CRASHED = "also with a guard", "a thread that is stopped", "a thread that crashes under a guard"
 OWN = ["read", "write", "exit_group", "exit", "fstat", "brk", "restart_syscall"]     # what the program itself does
 OWN_FORK = ["clone", "wait4", "set_robust_list", "gettid"]
@@ -109,7 +112,7 @@ def refused(program: Program, payload: Payload, when: str = "quiescent") -> str:
 
 
 def test_the_page_lists_every_row() -> None:
-    assert list(listed()) == [FORKS, EXITS, START, PLAIN, STACKS, GUARDED, STOPPED, CRASHED]
+    assert list(listed()) == [FORKS, EXITS, START, PLAIN, STACKS, TOGETHER, GUARDED, RECALLED, STOPPED, CRASHED]
     assert not {c for calls in listed().values() for c in calls} - numbers().keys()
 
 
@@ -143,6 +146,36 @@ def test_these_calls_are_enough_for_a_child(image: Image, payload: Payload, trus
         assert "child ended with 0" in program.transcript
 
 
+def test_these_calls_are_enough_for_several_processes(image: Image, payload: Payload, trusted: None) -> None:
+    rows = listed()
+    allowed = [c for row in (EXITS, PLAIN, STACKS, TOGETHER, STOPPED) for c in rows[row]] + OWN
+    with start(image) as one, start(image) as other:
+        for program in (one, other):
+            program.ask(f"only {words(allowed)}", r"^confined 0\n")
+
+        def ask(pid: int, ballot: int | None) -> process.ApplyResult:
+            return process.apply(pid, [payload.path], when="quiescent", ballot=ballot)
+
+        assert len(together.take({p.pid: functools.partial(ask, p.pid) for p in (one, other)}).results) == 2
+        for program in (one, other):
+            expect_after(program)
+            assert program.finish() == 0
+
+
+def test_these_calls_are_enough_to_listen_again(image: Image, payload: Payload, trusted: None) -> None:
+    rows = listed()
+    allowed = [c for row in (EXITS, START, PLAIN, RECALLED) for c in rows[row]] + OWN
+    with start(image, HOTRELOAD_SIGNAL=str(int(signal.SIGUSR2))) as program:
+        program.ask(f"only {words(allowed)}", r"^confined 0\n")
+        next(agent.socket for agent in process.find() if agent.pid == program.pid).unlink()
+        os.kill(program.pid, signal.SIGUSR2)
+        while program.pid not in [agent.pid for agent in process.find()]:
+            program.ask("data", r"^data hello\n")
+        assert process.apply(program.pid, [payload.path]).images[0].functions_live == 1
+        expect_after(program)
+        assert program.finish() == 0
+
+
 def test_without_one_of_them_the_process_would_end(image: Image, payload: Payload, trusted: None) -> None:
     """The control: the filter does end it."""
     with start(image) as program:
@@ -153,7 +186,7 @@ def test_without_one_of_them_the_process_would_end(image: Image, payload: Payloa
         assert program.wait() == -signal.SIGSYS
 
 
-@pytest.mark.parametrize("call", sorted({c for row, calls in listed().items() if row not in (FORKS, START, CRASHED)
+@pytest.mark.parametrize("call", sorted({c for row, calls in listed().items() if row not in (FORKS, START, RECALLED, CRASHED)
                                          for c in calls} - {"rt_sigreturn", "read", "write"}))     # the program needs these
 def test_a_filter_that_refuses_one_of_them(image: Image, payload: Payload, trusted: None, call: str) -> None:
     """EPERM for one call: the patch is there as a whole or not at all, and the program does not notice."""
