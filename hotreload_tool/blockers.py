@@ -20,21 +20,30 @@ def explain(pid: int, error: Exception) -> Exception:
     blocked = error.document.get("blocked") if isinstance(error, process.AgentError) else None
     if not isinstance(error, process.AgentError) or not isinstance(blocked, dict):
         return error
-    thread = f"thread {blocked['tid']} ({blocked['thread']})"
     name = _name(pid, blocked)
-    if name and blocked["obstacle"] in ("code", "stale"):
+    if name:
         blocked["name"] = name
-        what = readable_name(name)
-        since = duration(1000 * blocked["since_ms"])
-        error.detail = (f"{thread} has been in {what} for {since}" if blocked["obstacle"] == "code" else
-                        f"the stack of {thread} has held an address in {what} for {since}, and cannot be unwound to its end to "
-                        "tell whether it is a call")
+        error.detail = _words(blocked, readable_name(name), duration(1000 * blocked["since_ms"])) or error.detail
     return _with_advice(error, blocked)
+
+
+def _words(blocked: process.Json, what: str, since: str) -> str:
+    """Who is in the way; "" if it is not for the code that is running."""
+    thread = f"thread {blocked['tid']} ({blocked['thread']})"
+    coroutine = f"the coroutine on the stack at {blocked.get('stack', 0):#x}"
+    return {"code": f"{thread} has been in {what} for {since}",
+            "stale": f"the stack of {thread} has held an address in {what} for {since}, and cannot be unwound to its end to tell "
+                     "whether it is a call",
+            "coroutine": f"{coroutine} has been in {what} for {since}",
+            "coroutine-stale": f"{coroutine} has held an address in {what} for {since}, and it cannot be told whether it is a "
+                               "call"}.get(blocked["obstacle"], "")
 
 
 def _with_advice(error: process.AgentError, blocked: process.Json) -> Exception:
     advice = {"code": "a function that never returns can only be patched with --when now (HOTPATCH_WHEN=now), with which calls "
                       "under way finish in the old code; else try again when it has returned",
+              "coroutine": "try again when it has gone on and returned; or patch with --when now (HOTPATCH_WHEN=now), with which "
+                           "it finishes in the old code",
               "elsewhere": "let it call hotreload_safepoint(), or declare where it sleeps, or patch with --when quiescent"}
     said = advice.get(blocked["obstacle"], "try again later, or patch with --when now (HOTPATCH_WHEN=now), with which no "
                                            "thread is stopped or looked at")

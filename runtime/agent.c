@@ -768,6 +768,18 @@ void hotreload_safepoint(void) {
     image->safepoint();
 }
 
+int hotreload_stack_add(void *lowest, unsigned long size, const void *context) {
+  struct hr_image *image = owner();
+
+  return image && image->stacks && size ? image->stacks(lowest, size, context) : 0;
+}
+
+int hotreload_stack_remove(void *lowest) {
+  struct hr_image *image = owner();
+
+  return image && image->stacks ? image->stacks(lowest, 0, NULL) : 0;
+}
+
 void hotreload_blocked_begin(void) {
   struct hr_image *image = owner();
 
@@ -918,6 +930,7 @@ static void become_agent(const struct claim *claim) {
   hr_self.safepoint = hr_safepoint;
   hr_self.blocked = hr_blocked;
   hr_self.recovery = hr_recovery;
+  hr_self.stacks = hr_coroutine_declare;
   hr_self.arrived = hr_late_arrive;
   hr_self.departing = departing;
   __atomic_store_n(&owner_image, &hr_self, __ATOMIC_RELEASE);

@@ -408,7 +408,8 @@ static void halt_and_commit(struct attempt *a) {
     return;
   }
   a->interrupted = 0;
-  if (hr_threads_visit(look_at_thread, a) && look_at_self(a)) {
+  hr_coroutines_begin();
+  if (hr_threads_visit(look_at_thread, a) && look_at_self(a) && hr_coroutines_are_clear(a->codes, &a->blocker)) {
     a->was_clear = true;
     a->result = agree(a);
   }
@@ -466,7 +467,7 @@ static bool open_all(struct hr_transaction *t) {
 static bool prepare_attempt(struct attempt *a) {
   if (!open_all(a->t) || !hr_stacks_prepare(a->t->error) || !hr_unwind_prepare(a->t->error))
     return false;
-  a->gated = hr_gates_prepare(a->t);
+  a->gated = !hr_coroutines_exist() && hr_gates_prepare(a->t); /* who is asleep may switch to one meanwhile */
   if (a->gated)
     hr_sleepers_look(a->codes);
   else
@@ -497,7 +498,8 @@ static bool pause_between(const struct hr_transaction *t, int ms) {
 }
 
 static void note_blocker(struct hr_blocker *known, const struct hr_blocker *seen, uint64_t *first_seen) {
-  if (known->tid != seen->tid || known->obstacle != seen->obstacle || known->function != seen->function)
+  if (known->tid != seen->tid || known->obstacle != seen->obstacle || known->function != seen->function ||
+      known->stack != seen->stack)
     *first_seen = hr_now_ns();
   *known = *seen;
 }
@@ -541,6 +543,13 @@ static bool refuse_for(struct hr_error *error, const struct hr_blocker *blocker)
     return hr_refuse(error, HR_DEADLINE,
                      "the stack of thread %d (%s) holds an address in code that changes, for %llu ms now, "
                      "and cannot be unwound to its end to tell whether it is a call", blocker->tid, name, ms);
+  case HR_OBSTACLE_COROUTINE:
+    return hr_refuse(error, HR_DEADLINE, "the coroutine on the stack at 0x%" PRIxPTR
+                     " is in code that changes, for %llu ms now", blocker->stack, ms);
+  case HR_OBSTACLE_COROUTINE_STALE:
+    return hr_refuse(error, HR_DEADLINE, "the coroutine's stack at 0x%" PRIxPTR
+                     " holds an address in code that changes, for %llu ms now, and it cannot be told whether it is "
+                     "a call", blocker->stack, ms);
   case HR_OBSTACLE_ELSEWHERE:
     if (!blocker->tid)
       return hr_refuse(error, HR_DEADLINE, "the list of threads can't be read");

@@ -66,6 +66,15 @@ void hotreload_recovery_end(void);
 #define HOTRELOAD_RECOVERY_SAFEPOINT(place) \
   (hotreload_safepoint(), setjmp((place)->at) ? hotreload_recovered(place) : hotreload_recovery_begin(place))
 
+/* Stacks that this program switches to by itself: a patch that waits until nobody is in what changes then sees the
+ * frames of coroutines that are switched out. `lowest` and `size` in bytes: what makecontext() gets. `context`: the
+ * ucontext_t in which swapcontext() saves the one on this stack; null if it is not saved in one: then whatever the
+ * stack holds counts as its frames, also what calls left behind that are over. Declare a stack before it is used, and
+ * take it back before its memory is given back. From any thread; not from signal handlers. 0, or -1: no memory, no
+ * such stack. */
+int hotreload_stack_add(void *lowest, unsigned long size, const void *context);
+int hotreload_stack_remove(void *lowest);
+
 /* Hooks: `int fn(unsigned long from, unsigned long to)`, called with the generations of the image it lies in, when
  * that image is patched or reverted. They run on the agent's thread (with hotreload_poll(), on the thread that polls)
  * while other threads run. One that runs before may answer other than 0: then nothing is changed, and whoever sent the
@@ -110,6 +119,18 @@ static inline int hotreload_pending(void) { return 0; }
 static inline void hotreload_safepoint(void) {}
 static inline void hotreload_blocked_begin(void) {}
 static inline void hotreload_blocked_end(void) {}
+static inline int hotreload_stack_add(void *lowest, unsigned long size, const void *context)
+{
+  (void)lowest;
+  (void)size;
+  (void)context;
+  return 0;
+}
+static inline int hotreload_stack_remove(void *lowest)
+{
+  (void)lowest;
+  return 0;
+}
 #define HOTRELOAD_BLOCKING(...) do { __VA_ARGS__; } while (0)
 struct hotreload_recovery {
   int signal;

@@ -89,6 +89,7 @@ struct hr_image {
   void (*blocked)(int begins);
   void (*recovery)(struct hotreload_recovery *place);
   const struct hotreload_hook *hooks, *hooks_end; /* of this image */
+  int (*stacks)(void *lowest, size_t size, const void *context); /* agent only */
   void (*arrived)(struct hr_image *image);  /* agent only: called by each image's constructor and destructor */
   void (*departing)(struct hr_image *image);
   char missed[HR_MISSED_MAX]; /* why it could not take what it missed; empty if it did */
@@ -143,6 +144,8 @@ enum hr_obstacle {
   HR_OBSTACLE_STALE,      /* its stack holds such an address, and could not be unwound to the end */
   HR_OBSTACLE_DEAF,       /* it could not be stopped */
   HR_OBSTACLE_ELSEWHERE,  /* safepoint: it is at none, and in no declared region */
+  HR_OBSTACLE_COROUTINE,  /* one that is switched out runs such code; no thread */
+  HR_OBSTACLE_COROUTINE_STALE,
 };
 
 struct hr_blocker { /* what kept a patch from being made; plain data: it is noted while threads are halted */
@@ -151,6 +154,7 @@ struct hr_blocker { /* what kept a patch from being made; plain data: it is note
   uintptr_t address;    /* HR_OBSTACLE_CODE, _STALE: inside the old code */
   uintptr_t function;   /* start of the range it lies in */
   const void *image;    /* struct hr_image that the code belongs to */
+  uintptr_t stack;      /* HR_OBSTACLE_COROUTINE, _COROUTINE_STALE: lowest address of its stack */
   uint64_t since_ms;    /* for how long this thread has been in the way like this */
 };
 
@@ -308,10 +312,22 @@ const struct hr_old_code *hr_code_at(const struct hr_codes *codes, uintptr_t add
 bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view, struct hr_blocker *blocker);
 enum hr_trace hr_stack_blame(const struct hr_codes *codes, const struct hr_view *view, uintptr_t *hit);
 bool hr_same_map(uintptr_t one, uintptr_t other);
+bool hr_coroutine_is_clear(const struct hr_codes *codes, struct hr_range stack, const ucontext_t *context,
+                           struct hr_blocker *blocker);
 bool hr_unwind_prepare(struct hr_error *error);
 bool hr_unwind_is_current(const struct dl_phdr_info *info);
 enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers *from, const struct hr_map *home,
                         uintptr_t *hit);
+enum hr_trace hr_unwind_until(const struct hr_codes *codes, struct hr_registers *registers, const struct hr_map *home,
+                              uintptr_t *hit);
+
+/* ---- coroutines.c: stacks that the program switches to ----------------------------------------------------- */
+
+int hr_coroutine_declare(void *lowest, size_t size, const void *context);
+bool hr_coroutines_exist(void);
+void hr_coroutines_begin(void);
+const struct hr_range *hr_coroutine_runs(uintptr_t sp);
+bool hr_coroutines_are_clear(const struct hr_codes *codes, struct hr_blocker *blocker);
 
 /* ---- asleep.c, gate.c: threads that need not be halted ---------------------------------------------------- */
 

@@ -468,7 +468,7 @@ static bool put_place(const struct hr_loaded *loaded, void *context) {
 }
 
 static void put_blocker(struct hr_text *text, const struct hr_blocker *blocker) {
-  static const char *const kinds[] = {"", "code", "stale", "deaf", "elsewhere"};
+  static const char *const kinds[] = {"", "code", "stale", "deaf", "elsewhere", "coroutine", "coroutine-stale"};
   struct place place = {text, blocker};
   char name[32];
 
@@ -479,6 +479,7 @@ static void put_blocker(struct hr_text *text, const struct hr_blocker *blocker) 
   key_string(text, "thread", name);
   key_string(text, "obstacle", kinds[blocker->obstacle]);
   key_number(text, "since_ms", blocker->since_ms);
+  key_number(text, "stack", blocker->stack);
   if (blocker->image)
     hr_each_image(put_place, &place);
   puts_(text, "}");

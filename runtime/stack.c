@@ -211,6 +211,7 @@ static bool scan_range(const struct hr_codes *codes, struct hr_range range, uint
 struct extent { /* of one thread's stacks */
   struct hr_range used;   /* from the stack pointer on */
   struct hr_range native; /* the whole stack it was started with, where it runs on another one; else empty */
+  const struct hr_range *declared; /* that it runs on; null: none */
   const struct hr_map *home; /* of the stack it was started with; null: unknown */
 };
 
@@ -233,6 +234,11 @@ static bool find_extent(const struct hr_view *view, struct extent *extent) {
   extent->used.start = sp - HR_RED_ZONE > map->at.start ? sp - HR_RED_ZONE : map->at.start;
   extent->used.end = top_of(map, sp, view->is_main ? 0 : view->thread_pointer);
   elsewhere = map != extent->home;
+  extent->declared = hr_coroutine_runs(sp);
+  if (extent->declared) {
+    extent->used.end = extent->declared->end < map->at.end ? extent->declared->end : map->at.end;
+    elsewhere = true;
+  }
   if (hr_inside(view->signal_stack, sp, 1) && view->signal_stack.end <= map->at.end) {
     extent->used.end = view->signal_stack.end;
     elsewhere = true;
@@ -255,6 +261,29 @@ static bool scan_registers(const struct hr_codes *codes, const struct hr_registe
   return false;
 }
 
+/* Whether a stack that the program switches between has no frame in `codes`: its frames from `from` on, or if nobody
+ * knows where it is, all of its words. How such a stack ends is not described in every C library: where the trace gets
+ * stuck, the words that are left decide. Context: all threads are halted. */
+static enum hr_trace look_at_frames(const struct hr_codes *codes, struct hr_range stack,
+                                    const struct hr_registers *from, uintptr_t *hit) {
+  struct hr_map home = {.at = stack, .readable = true};
+  struct hr_registers registers;
+  enum hr_trace trace;
+
+  if (!from)
+    return scan_sparse(codes, stack, hit) ? HR_TRACE_UNSURE : HR_TRACE_CLEAR;
+  registers = *from;
+  stack.start = registers.r[HR_REGISTER_SP];
+  if (!hr_code_at(codes, registers.r[HR_REGISTER_PC]) && !scan_sparse(codes, stack, hit))
+    return HR_TRACE_CLEAR;
+  trace = hr_unwind_until(codes, &registers, &home, hit);
+  if (trace != HR_TRACE_UNSURE || registers.r[HR_REGISTER_SP] <= stack.start ||
+      registers.r[HR_REGISTER_SP] > stack.end || hr_code_at(codes, registers.r[HR_REGISTER_PC]))
+    return trace;
+  stack.start = registers.r[HR_REGISTER_SP];
+  return scan_sparse(codes, stack, hit) ? HR_TRACE_UNSURE : HR_TRACE_CLEAR;
+}
+
 /* ---- both ----------------------------------------------------------------------------------------------------- */
 
 /* Whether the thread is in none of `codes`. Context: the thread is halted, or the calling one. */
@@ -274,6 +303,8 @@ bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view,
         !scan_range(codes, extent.native, &hit))
       return true;
     trace = hr_unwind(codes, &view->registers, extent.home, &hit);
+    if (trace == HR_TRACE_UNSURE && extent.declared && !scan_range(codes, extent.native, &hit))
+      trace = look_at_frames(codes, *extent.declared, &view->registers, &hit);
     if (trace == HR_TRACE_CLEAR)
       return true;
   }
@@ -282,6 +313,44 @@ bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view,
                                  .tid = view->tid,
                                  .address = hit, .function = code ? code->function : 0,
                                  .image = code ? code->image : NULL};
+  return false;
+}
+
+/* ---- coroutines --------------------------------------------------------------------------------------------- */
+
+static bool is_readable(struct hr_range range) {
+  const struct hr_map *map = NULL;
+  uintptr_t at = range.start;
+
+  while (at < range.end && (map = hr_map_of(at)) && map->readable)
+    at = map->at.end;
+  return at >= range.end;
+}
+
+/* Of one that is switched out, saved in `context`; null: nobody knows where. Context: all threads are halted. */
+bool hr_coroutine_is_clear(const struct hr_codes *codes, struct hr_range stack, const ucontext_t *context,
+                           struct hr_blocker *blocker) {
+  struct hr_registers registers;
+  const struct hr_old_code *code;
+  enum hr_trace trace;
+  uintptr_t hit = 0;
+
+  if (!codes->n || !is_readable(stack)) /* unmapped, and so nobody's */
+    return true;
+  if (context && !is_readable((struct hr_range){(uintptr_t)context, (uintptr_t)(context + 1)}))
+    context = NULL;
+  if (context)
+    hr_take_registers(&registers, context);
+  if (context && !hr_inside(stack, registers.r[HR_REGISTER_SP], 0))
+    context = NULL;
+  trace = look_at_frames(codes, stack, context ? &registers : NULL, &hit);
+  if (trace == HR_TRACE_CLEAR)
+    return true;
+  code = hr_code_at(codes, hit);
+  *blocker = (struct hr_blocker){.obstacle = trace == HR_TRACE_HIT ? HR_OBSTACLE_COROUTINE
+                                                                   : HR_OBSTACLE_COROUTINE_STALE,
+                                 .address = hit, .function = code ? code->function : 0,
+                                 .image = code ? code->image : NULL, .stack = stack.start};
   return false;
 }
 

@@ -541,24 +541,25 @@ static bool leave_signal_frame(struct hr_registers *registers) {
 }
 
 /* Whether the thread's frames lie in none of `codes`. `home`: the stack it was started with, where the trace must end.
- * HR_TRACE_HIT puts the address into *hit. Context: the thread is halted, or the calling one. */
-enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers *from, const struct hr_map *home,
-                        uintptr_t *hit) {
+ * HR_TRACE_HIT puts the address into *hit. After HR_TRACE_UNSURE all frames below that of *registers are in none.
+ * Context: the thread is halted, or the calling one. */
+enum hr_trace hr_unwind_until(const struct hr_codes *codes, struct hr_registers *registers, const struct hr_map *home,
+                              uintptr_t *hit) {
   static struct machine machine; /* large; one thread unwinds at a time */
-  struct hr_registers registers = *from;
   bool exact = true; /* the program counter is that of an instruction, not a return address */
   unsigned frames;
 
   for (frames = 0; frames < MAX_FRAMES; frames++) {
-    uintptr_t sp = registers.r[HR_REGISTER_SP], pc = registers.r[HR_REGISTER_PC], look = pc - !exact;
+    uintptr_t sp = registers->r[HR_REGISTER_SP], pc = registers->r[HR_REGISTER_PC], look = pc - !exact;
     const struct hr_old_code *code = hr_code_at(codes, look);
+    struct hr_registers caller;
     struct description d;
 
     if (code && look < code->at.end) {
       *hit = pc;
       return HR_TRACE_HIT;
     }
-    if (leave_signal_frame(&registers)) {
+    if (leave_signal_frame(registers)) {
       exact = true;
       continue;
     }
@@ -566,9 +567,18 @@ enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers 
       return HR_TRACE_UNSURE;
     if (machine.row.registers[HR_REGISTER_PC].kind == UNDEFINED)
       return tables.complete && home && hr_inside(home->at, sp, 0) ? HR_TRACE_CLEAR : HR_TRACE_UNSURE;
-    if (!step(&machine.row, &registers) || (registers.r[HR_REGISTER_SP] <= sp && !d.is_signal_frame))
+    caller = *registers;
+    if (!step(&machine.row, &caller) || (caller.r[HR_REGISTER_SP] <= sp && !d.is_signal_frame))
       return HR_TRACE_UNSURE;
+    *registers = caller;
     exact = d.is_signal_frame;
   }
   return HR_TRACE_UNSURE;
+}
+
+enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers *from, const struct hr_map *home,
+                        uintptr_t *hit) {
+  struct hr_registers registers = *from;
+
+  return hr_unwind_until(codes, &registers, home, hit);
 }

@@ -254,6 +254,7 @@ TRAPS = {
         (
             "longjmp",
             f"{QUIESCENT}::test_frames_on_another_stack_are_seen",
+            "tests/runtime/test_coroutines.py::test_a_coroutine_that_waits_in_the_function_blocks_and_is_named",
             f"{QUIESCENT}::test_documented_exceptions",
             "tests/real/test_lua_busy.py::test_coroutines_that_were_suspended",
         ),
