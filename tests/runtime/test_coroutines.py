@@ -28,7 +28,7 @@ def quiescent(pid: int, payload: Payload, timeout: float = 60.0) -> process.Appl
 def blocked(pid: int, payload: Payload) -> process.AgentError:
     before = process.status(pid).document
     with pytest.raises(process.AgentError) as caught:
-        quiescent(pid, payload, timeout=0.5)
+        quiescent(pid, payload, timeout=2.0)
     assert caught.value.code is abi.Code["DEADLINE"]
     assert process.status(pid).document == before
     return caught.value
