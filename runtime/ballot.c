@@ -170,7 +170,7 @@ struct hr_ballot *hr_ballot_open(int file, struct hr_error *error) {
     hr_refuse(error, HR_BAD_REQUEST, "what is to be shared with other processes is no sealed memory");
     return NULL;
   }
-  b = mmap(NULL, sizeof *b, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  b = hr_fault(HR_STEP_BALLOT) ? MAP_FAILED : mmap(NULL, sizeof *b, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (b == MAP_FAILED) {
     hr_refuse(error, HR_NO_MEMORY, "what is shared with other processes can't be mapped: %s", strerror(errno));
     return NULL;

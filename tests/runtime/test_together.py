@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ import pytest
 from runtimetools import SOURCES, Image, Payload, Recipe, build, make_payload, settled_maps, start
 
 from hotreload_tool import abi, process, together
-from livetools import Program
+from livetools import REPLY_SECONDS, Program
 
 BALLOT_BYTES = abi.BALLOT.size
 
@@ -290,3 +291,80 @@ def test_safepoints_of_all(folder: Path, threads: Image) -> None:
 
 def ask(program: Program, payload: Payload, ballot: int | None) -> process.ApplyResult:
     return process.apply(program.pid, [payload.path], when="safepoint", timeout=1.5, ballot=ballot)
+
+
+# ---- faults -------------------------------------------------------------------------------------------------------
+
+
+class Faulty:
+    """A program built with -DHR_FAULTS, and the files by which it is told what fails (tests/runtime/test_faults.py)."""
+
+    def __init__(self, image: Image, path: Path) -> None:
+        for end in ("reached", "go"):
+            os.mkfifo(f"{path}.{end}")
+        self._reached, self._go = (os.open(f"{path}.{end}", os.O_RDWR) for end in ("reached", "go"))
+        self._path = path
+        self.set("")
+        self.program = start(image, HR_FAULT_FILE=str(path))
+        self.pid = self.program.pid
+
+    def set(self, text: str) -> None:
+        self._path.write_text(text)
+
+    def wait_reached(self) -> None:
+        assert select.select([self._reached], [], [], REPLY_SECONDS)[0]
+        os.read(self._reached, 1)
+
+    def close(self) -> None:
+        self.program.kill()
+        os.close(self._reached)
+        os.close(self._go)
+
+
+@pytest.fixture(scope="module")
+def faulty(folder: Path) -> Image:
+    return build(folder, "faulty-together", [SOURCES / "target.c"], runtime_flags=("-DHR_FAULTS",))
+
+
+@pytest.fixture(scope="module")
+def payload(folder: Path, faulty: Image) -> Payload:
+    return make_payload(folder, Recipe(faulty, "int value_new(void) { return -5; }", {"value": "value_new"}))
+
+
+@pytest.fixture
+def both(faulty: Image, tmp_path: Path) -> Iterator[list[Faulty]]:
+    made = [Faulty(faulty, tmp_path / name) for name in ("one", "other")]
+    yield made
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("step", ["TRANSACTION", "BALLOT", "MAP", "OPEN", "CODES", "THREADS", "STACKS"])
+def test_a_step_that_fails_in_one_process(both: list[Faulty], payload: Payload, step: str) -> None:
+    programs = [each.program for each in both]
+    before = [(process.status(p.pid).document, settled_maps(p.pid)) for p in programs]
+    both[1].set(f"{step}:fail:0")
+    outcome = give(programs, payload)
+    assert not outcome.results
+    assert getattr(outcome.failures[both[0].pid], "code", None) is abi.Code["ABANDONED_BY_OTHERS"]
+    assert getattr(outcome.failures[both[1].pid], "code", None) in (abi.Code["NO_MEMORY"], abi.Code["UNSUPPORTED"])
+    both[1].set("")
+    assert [(process.status(p.pid).document, settled_maps(p.pid)) for p in programs] == before
+    for program in programs:
+        program.ask("value", r"^value 101\n", reject="-5")
+    assert len(give(programs, payload).results) == 2
+    for program in programs:
+        program.ask("value", r"^value -5\n", reject="value 1")
+
+
+@pytest.mark.parametrize("step", ["COMMIT", "HALF", "COMMITTED"])
+def test_one_that_is_killed_after_the_decision(both: list[Faulty], payload: Payload, step: str) -> None:
+    both[1].set(f"{step}:stop:0")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(give, [each.program for each in both], payload)
+        both[1].wait_reached()
+        os.kill(both[1].pid, signal.SIGKILL)
+        outcome = asked.result(REPLY_SECONDS)
+    assert outcome.results[both[0].pid].images[0].functions_live == 1
+    assert isinstance(outcome.failures[both[1].pid], process.NoAgent)
+    both[0].program.ask("value", r"^value -5\n", reject="value 1")
