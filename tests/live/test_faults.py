@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import busy
 import pytest
@@ -102,21 +101,24 @@ def test_killed_at_a_step(rig: Rig, step: str, skip: int) -> None:
     assert not list(rig.work.path.rglob("trial.json"))
 
 
-def test_killed_while_an_image_is_filed(tmp_path: Path) -> None:
-    with workspace(busy.write(tmp_path / "source"), tmp_path / "work") as work:
-        for step in BUILD:
-            assert ROWS[step][1] == "the next build files it"
-            faulty(work, step, "kill").scons(code=KILL)
-        expect_patchable(work)
-
-
-def expect_patchable(work: Workspace) -> None:
-    work.scons()
-    with work.start(["build/busy"]) as running:
+def test_killed_or_full_while_an_image_is_filed(project: Workspace) -> None:  # noqa: F811
+    """One edit after the other; each time the build comes to grief at the next step."""
+    faults = [*((step, "kill") for step in BUILD), *((step, "full") for step in BUILD if ROWS[step][2])]
+    for n, (step, kind) in enumerate(faults, 1):
+        assert ROWS[step][1] == "the next build files it"
+        assert ROWS[step][2] in ("refused; the next build files it", "")
+        project.edit("src/steps.c", f"{{ return {n}; }}", f"{{ return {n + 1}; }}")
+        failed = faulty(project, step, kind).scons(code=KILL if kind == "kill" else 2)
+        if kind == "full":
+            expect_reason(failed)
+    project.scons()
+    last = len(faults) + 1
+    with project.start(["build/busy"]) as running:
         running.expect("^ready\n")
-        work.edit("src/steps.c", '"hello"', '"good day"')
-        work.scons("hotpatch")
-        running.ask("say", "^good day, steps 1 1", reject="hello")
+        running.ask("say", rf"^hello, steps {last} {last}")
+        project.edit("src/steps.c", '"hello"', '"good day"')
+        project.scons("hotpatch")
+        running.ask("say", rf"^good day, steps {last} {last}", reject="hello")
 
 
 def test_a_bundle_that_nobody_took_is_not_in_the_way(project: Workspace, program: Program) -> None:  # noqa: F811
@@ -183,15 +185,6 @@ def test_disk_full_at_a_step(rig: Rig, step: str) -> None:
 def expect_reason(refused: Completed) -> None:
     assert not re.search(r'File ".*/hotreload_tool/', refused.text), refused      # SCons cannot write either, and prints where
     assert re.search(r"/\S+: File too large; make room there, and run this again|could not be linked", refused.text), refused
-
-
-def test_disk_full_while_an_image_is_filed(tmp_path: Path) -> None:
-    steps = [step for step in BUILD if ROWS[step][2]]
-    with workspace(busy.write(tmp_path / "source"), tmp_path / "work") as work:
-        for step in steps:
-            assert ROWS[step][2] == "refused; the next build files it"
-            expect_reason(faulty(work, step, "full").scons(code=2))
-        expect_patchable(work)
 
 
 def test_disk_full_on_the_command_line(project: Workspace, program: Program) -> None:  # noqa: F811
