@@ -48,6 +48,7 @@ BALLOT_WITHDRAWN = 8                         # offset in it
 class UpdateFlags(enum.IntFlag):
     CONSTANT = 1
     MERGE = 2
+    THREADS = 4
 
 
 class Op(enum.IntEnum):

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import (
     __version__,
+    abi,
     blockers,
     bundle,
     contents,
@@ -358,6 +359,9 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
                     parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({})) -> payload.PayloadRequest:
     paths = {o.name: Path(o.path) for o in image.objects}
     kinds = _bindings_by_kind(plan.bindings)
+    updates = [piece for u in plan.updates for piece in initialisers.pieces(u, old[u.name], paths[u.object])]
+    updates += [payload.Update(v.name, v.address, v.size, Content(bytes(v.size)), flags=abi.UpdateFlags.THREADS)
+                for v in plan.thread_values]
     return payload.PayloadRequest(
         image=Path(live.path), kind=live.kind, build_id=bytes.fromhex(live.build_id), generation=live.generation + 1,
         id=bytes.fromhex(identity), parent=bytes.fromhex(live.id), base=live.arena_used_end, limit=sum(live.arena),
@@ -367,8 +371,8 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
         symbols=live.symbols.get, exported=frozenset(live.facts.exported if live.kind == "shared" else ()),
         named_data=frozenset(d.name for m in brought for d in m.data),
         changed=[payload.Changed(c.name, c.slot, c.old_body, c.old_size, parts.get(c.name, ())) for c in plan.changed],
-        updates=[piece for u in plan.updates for piece in initialisers.pieces(u, old[u.name], paths[u.object])],
-        tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1))
+        updates=updates,
+        initialisers=plan.initialisers, tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1))
 
 
 def _bindings_by_kind(bindings: Mapping[str, Binding]) -> dict[str, dict[str, Binding]]:
@@ -385,7 +389,7 @@ def _linker(live: LiveState, image: ImageRequest) -> payload.Linker:
     found, missing = libraries.find(live.facts.needed, image.path, live.facts.runpath, driver, directories)
     # A library that is not found is left out: a symbol that only it has is then named as missing by the link.
     del missing
-    return payload.Linker(driver, found)
+    return payload.Linker(driver, link.cxx, found)
 
 
 def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], linked: payload.Payload) -> dict[str, Any]:

@@ -213,7 +213,9 @@ def describe(s: Survey, direct: dict[Part, list[str]], options: Options) -> Obje
     described.functions = [_function_entry(p, digester, types, direct) for p in s.functions()]
     described.data = [_data_entry(p, digester, types) for p in s.data()]
     described.imports = sorted({x.name for x in s.elf.symbols if x.shndx == elf.SHN_UNDEF and x.binding and x.name})
-    described.special = [SpecialEntry(x.name, x.size, *digester.section(x)) for x in _special_sections(s)]
+    groups = {index: signature for index, (signature, _) in s.comdat_of.items()}
+    described.special = [SpecialEntry(x.name, x.size, *digester.section(x), comdat=groups.get(x.index))
+                         for x in _special_sections(s)]
     return described
 
 

@@ -64,6 +64,7 @@ class SpecialEntry:
     size: int
     digest: str
     refs: list[str] = field(default_factory=list)   # of .init_array: the functions that run at start
+    comdat: str | None = None                       # signature of its COMDAT group
 
 
 @dataclass

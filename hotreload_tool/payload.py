@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import abi, arch, elf, names, steps
+from .construction import Initialiser
 from .contents import Content
 from .elf import Elf, Rela, Section, Symbol
 from .errors import HotreloadError, Refusal, Refused, about
@@ -24,6 +25,10 @@ NEW_SUFFIX = ".hr_new"            # a changed function's or constant's new conte
 _IMAGE_SECTION = ".hr.image"      # address 0 of the image that is patched
 _TLS_SECTION = ".data.rel.ro.hr_tls"
 _TLS_SYMBOL = "hr_tls"
+_TLS_VALUES = ".data.rel.ro.hr_tls_values"
+_RUN_INITIALISERS = "hr_run_initialisers"     # runtime/initialise.cc
+_INITIALISERS = "hr_initialisers"
+_POINTER_FOR_TABLES = "DW.ref."   # what exception tables refer to by way of; never written
 _LINK_SECONDS = 600               # a linker that takes longer is stuck
 _PHDR = struct.Struct("<IIQQQQQQ")   # gABI: Elf64_Phdr
 _PT_NULL, _PT_LOAD, _PT_GNU_RELRO = 0, 1, 0x6474e552
@@ -60,8 +65,9 @@ class Update:
 
 @dataclass(frozen=True)
 class Linker:
-    """How to call the system linker."""
+    """How to call the system linker, and the compiler for what a payload needs of ours."""
     compiler: Sequence[str]              # driver command, for its library directories
+    cxx: Sequence[str] = ()              # the C++ compiler; empty: there is none
     libraries: Sequence[str] = ()        # paths of the libraries that the image needs
     options: Sequence[str] = ()          # -L…
 
@@ -84,6 +90,7 @@ class PayloadRequest:
     named_data: frozenset[str] = frozenset()  # every object with a unique name in the maps of `objects`
     changed: Sequence[Changed] = ()
     updates: Sequence[Update] = ()
+    initialisers: Sequence[Initialiser] = ()  # of new objects, in the order in which they run
     tls: tuple[int, int] = (0, 1)        # size in memory and alignment of the image's TLS segment
     folder: Path | None = None           # where to keep inputs and script of the link, for replay
 
@@ -109,12 +116,37 @@ def build(request: PayloadRequest, linker: Linker) -> Payload:
             obj = elf.read(path)
             tls_words += prepare(obj, name, number, request)
             inputs.append(_store(folder / f"{number}.o", obj.to_bytes()))
+        if request.initialisers:
+            inputs.append(_compile_runner(linker, folder))
         tables = make_tables(request, tls_words, _cpu(request))
         inputs.append(_store(folder / "tables.o", tables.to_bytes()))
         output = folder / "payload.so"
         steps.reached(steps.Step.LINK)
         _link(request, linker, folder, inputs, output)
         return _finish(request, elf.read(output))
+
+
+def _compile_runner(linker: Linker, folder: Path) -> Path:
+    """What calls the initialisers: in C++, because they may throw."""
+    target = folder / "initialise.o"
+    if not linker.cxx:
+        raise HotreloadError("objects that code initialises were added, and the build has no C++ compiler ($CXX)")
+    _run([*linker.cxx, "-O1", "-fPIC", "-fexceptions", "-c", str(abi.runtime_directory() / "initialise.cc"), "-o", str(target)],
+         "what calls initialisers could not be compiled")
+    return target
+
+
+def _run(command: Sequence[str], failed: str) -> None:
+    done = _call(command)
+    if done.returncode:
+        raise HotreloadError(f"{failed}:\n{done.stderr.strip()}")
+
+
+def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_LINK_SECONDS, errors="replace")
+    except OSError as e:
+        raise HotreloadError(f"{command[0]} cannot be run: {e.strerror}") from e
 
 
 def _cpu(request: PayloadRequest) -> ModuleType:
@@ -139,6 +171,7 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
         raise Refused([Refusal("machine", name, "", f"it is for ELF machine {obj.machine}", "build for the image's machine")])
     image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
     _name_new_content(obj, request, cpu)
+    _name_group_initialisers(obj, name, request)
     words = _bind_thread_locals(obj, name, number, request, cpu)
     living: set[tuple[int, int]] = set()         # places of what lives: in a section of several, a copy that nothing refers to
     for symbol in obj.symbols:
@@ -191,11 +224,43 @@ def _name_new_content(obj: Elf, request: PayloadRequest, cpu: ModuleType) -> Non
     updated = {u.name for u in request.updates}
     for name in wanted & bodies.keys():
         body = _body_of(obj, bodies, name)
+        if body is not None and body.type == elf.STT_TLS:
+            body = _initial_value(obj, body)
         if body is not None:
             if name in updated:
                 _refuse_distances(obj, body, name, cpu)
             obj.add_symbol(Symbol(name + NEW_SUFFIX, body.shndx, body.value, body.size, type=body.type,
                                   binding=bodies[name].binding, other=elf.STV_HIDDEN))
+
+
+def _initialiser_symbol(request: PayloadRequest, initialiser: Initialiser) -> str:
+    """What the payload calls an initialiser: a changed function's new body, since its public name stays with the old one."""
+    if initialiser.function is None:
+        return f"hr_init.{request.initialisers.index(initialiser)}"
+    changed = any(c.name == initialiser.function for c in request.changed)
+    return initialiser.function + (NEW_SUFFIX if changed else "")
+
+
+def _name_group_initialisers(obj: Elf, name: str, request: PayloadRequest) -> None:
+    """The code that a COMDAT group has for its variable is known by the group's own `.init_array` alone."""
+    wanted = {i.group: i for i in request.initialisers if i.object == name and i.group is not None}
+    for _, signature, members in obj.groups() if wanted else ():
+        for section in (obj.sections[m] for m in members):
+            if signature.name in wanted and section.type == elf.SHT_INIT_ARRAY:
+                rela = obj.relocations(section)[0]
+                code = obj.symbols[rela.symbol]
+                obj.add_symbol(Symbol(_initialiser_symbol(request, wanted[signature.name]), code.shndx, code.value + rela.addend,
+                                      type=elf.STT_FUNC, other=elf.STV_HIDDEN))
+
+
+def _initial_value(obj: Elf, variable: Symbol) -> Symbol:
+    """A copy of a thread-local's initial value as a constant: the payload has no TLS segment of its own."""
+    home = obj.sections[variable.shndx]
+    start, end = variable.value, variable.value + variable.size
+    copy = obj.add_section(Section(_TLS_VALUES, elf.SHT_PROGBITS, elf.SHF_ALLOC | elf.SHF_WRITE, home.data[start:end],
+                                   align=max(home.align, 8)))
+    obj.set_relocations(copy, [r._replace(offset=r.offset - start) for r in obj.relocations(home) if start <= r.offset < end])
+    return Symbol(variable.name, copy.index, 0, variable.size, type=elf.STT_OBJECT)
 
 
 def _refuse_distances(obj: Elf, data: Symbol, name: str, cpu: ModuleType) -> None:
@@ -322,6 +387,11 @@ def make_tables(request: PayloadRequest, tls_words: Sequence[str], cpu: ModuleTy
     writer.place(blob)
     for table, rows in (("redirects", redirects), ("updates", updates), ("tls_modules", modules), ("parts", parts)):
         writer.table(header, fields[table], rows)
+    if request.initialisers:
+        writer.table(header, fields["init_array"], [writer.symbol(_RUN_INITIALISERS)])
+        listed = [writer.symbol(_initialiser_symbol(request, i)) for i in request.initialisers]
+        obj.add_symbol(Symbol(_INITIALISERS, tables.index, writer.size, 8, type=elf.STT_OBJECT, other=elf.STV_HIDDEN))
+        writer.rows([*listed, [0]])
     writer.point(fields["eh_frame"], obj.add_symbol(Symbol("hr_eh_frame", elf.SHN_UNDEF)).index, 0)
     writer.finish(tables, header)
     return obj
@@ -359,6 +429,13 @@ class _TableWriter:
         struct.pack_into("<QQ", self._data, field_offset, 0, len(rows))
         if rows:
             self.point(field_offset, header.index, len(self._data))
+        self.rows(rows)
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def rows(self, rows: Sequence[Sequence[int | tuple[int, int]]]) -> None:
         for word in (word for row in rows for word in row):
             if isinstance(word, tuple):
                 self.point(len(self._data), *word)
@@ -439,10 +516,7 @@ def _link(request: PayloadRequest, linker: Linker, folder: Path, inputs: Sequenc
     if request.exported:
         command.append(str(request.image))
     (folder / "replay.sh").write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in command) + "\n")
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LINK_SECONDS, errors="replace")
-    except OSError as e:
-        raise HotreloadError(f"the linker driver {linker.compiler[0]} cannot be run: {e.strerror}") from e
+    done = _call(command)
     if done.returncode:
         raise _explain(done.stderr)
 
@@ -493,7 +567,7 @@ def _find_new_data(request: PayloadRequest, out: Elf, symbols: Mapping[str, Symb
     payload.new_data = {name: (s.value, s.size) for name, s in placed.items()}
     starts = {s.value for s in placed.values()} | {s.value for n, s in symbols.items() if n.endswith(NEW_SUFFIX)}
     nameless = [s for s in out.symbols if s.defined and s.type == elf.STT_OBJECT and s.value not in starts
-                and out.sections[s.shndx].name in (".data", ".bss")]
+                and out.sections[s.shndx].name in (".data", ".bss") and not s.name.startswith(_POINTER_FOR_TABLES)]
     if nameless:
         raise Refused([Refusal("nameless-state", "", s.name, "it is writable and has no identity that lasts from one edit to "
                                "the next, so the new code would start with a fresh copy", "give it a name of its own at file "

@@ -9,11 +9,13 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from . import difference, layouts
+from . import construction, difference, layouts
+from .construction import Initialiser
 from .difference import Correlation, Definition, SpecialChange, TypeChange, kind_class
 from .errors import Refusal, Refused
-from .live import LiveData, LiveFunction, LiveState
+from .live import ImageSymbol, LiveData, LiveFunction, LiveState
 from .names import LOCAL_SEPARATOR, TLS_RESERVE
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
 
@@ -35,7 +37,7 @@ _REFUSALS = {
                           "declare new virtual functions behind all others, or restart the program"),
     "vtable": ("this table of virtual functions changed from {old} to {new} bytes, and cannot where it is: {why}",
                "make the new function not virtual, or restart the program"),
-    "constructor": ("a constructor or destructor was added or changed, and would never run",
+    "constructor": ("a constructor or destructor was added or changed ({functions}), and would never run",
                     "call it from a function that runs"),
     "constructor-removed": ("a constructor was removed that has run already, or a destructor that would still run at exit",
                             _RESTART),
@@ -50,15 +52,24 @@ _REFUSALS = {
     "data-type": ("its type changed from {old} to {new}, but it lives in the process as it was made", _OTHER_NAME),
     "tls-changed": ("a thread-local changed its {what}: threads that run, and new ones too, have it as the program was built",
                     "set it by code at the start of the thread, or give the new one another name"),
-    "tls-new": ("a new thread-local with an initial value, or too large: threads that run have no room that holds it",
+    "tls-new": ("a new thread-local {what}: threads that run have no room that holds it",
                 "let it start as zero and set it by code, or use memory that the thread allocates"),
+    "tls-initialiser": ("{what}: the compiler made one function that initialises all thread-locals of the unit, once for each "
+                        "thread, and threads have run it", "put the new one into a source file of its own, or make it a static "
+                        "thread-local of a function"),
     "kind": ("was a {old} and is a {new} now", "give the new one another name"),
     "not-patchable": ("the image has no stub for it: the linker took the copy of an object that is not instrumented",
                       "build all objects that define it with the tool, and restart the program"),
     "not-instrumented": ("is in the image already, in a part that is not instrumented",
                          "give the function another name, or build that part with the tool and restart the program"),
-    "dynamic-initialiser": ("code that runs before main to initialise variables is new or changed, and will not run again",
-                            "set the variables by code in a function that runs, or restart the program"),
+    "dynamic-initialiser": ("{what}",
+                            "put the new object into a source file of its own or make it a static variable of a function; set "
+                            "what lives by code in a function that runs; or restart the program"),
+    "initialised-by-changed": ("{objects} is initialised before the patch goes in, by code that reaches {changed}, which this "
+                               "patch changes: the old code would run",
+                               "take the two edits one after the other: first without the new object"),
+    "no-cxx-library": ("{objects} is initialised by code, and the running image has no C++ library, by which it could fail",
+                       "restart the program"),
     "ifunc": ("the image chooses this function when it is loaded (IFUNC): there is no address to call",
               "call it through a function that already calls it"),
 }
@@ -70,11 +81,9 @@ KNOWN_SECTIONS = frozenset({".eh_frame", ".gcc_except_table", ".note.gnu.propert
 _AT_START_OR_END = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", ".init", ".fini")
 _LENGTH = re.compile(r"\[\d*\]")
 _C_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Functions by which GCC and clang run the initialisers of one translation unit.
-_INITIALISER = re.compile(r"_GLOBAL__(?:sub_)?[ID]_|_Z\d+__static_initialization_and_destruction_\d+|"
-                          r"__cxx_global_(?:var_init|array_dtor)")
 
-
+_THREAD_FLAG = "__tls_guard"      # what GCC and clang call it
+_CXX_LIBRARY = re.compile(r"lib(?:std)?c\+\+\.so")
 _TLS_RESERVE_ALIGN = 16      # of runtime/image.c: hr_tls_reserve
 
 
@@ -121,6 +130,15 @@ class Update:
     type: str | None = None
 
 
+@dataclass(frozen=True)
+class ThreadValue:
+    """The initial value of a new thread-local, for threads that run and threads to come."""
+    name: str
+    object: str
+    address: int           # of its place in the image's TLS segment, image-relative
+    size: int
+
+
 # (object, function or variable as it lives, what a name of the new object is in the process) -> whether the change is
 # noise (noise.py)
 IsNoise = Callable[[str, LiveFunction | LiveData, Callable[[str], "Binding | None"]], bool]
@@ -150,6 +168,8 @@ class Plan:
     notes: list[str] = field(default_factory=list)               # sentences for people
     objects: list[str] = field(default_factory=list)             # to be linked into the payload, in link order
     brought: list[ObjectMap] = field(default_factory=list)       # the object maps that the generation brings
+    thread_values: list[ThreadValue] = field(default_factory=list)
+    initialisers: list[Initialiser] = field(default_factory=list)    # run once before the commit, in this order
 
     @property
     def maps(self) -> list[str]:
@@ -159,7 +179,7 @@ class Plan:
     @property
     def empty(self) -> bool:
         """Whether the process would not run or hold anything new."""
-        return not (self.changed or self.added or self.new_data or self.updates or self.refusals)
+        return not (self.changed or self.added or self.new_data or self.updates or self.initialisers or self.refusals)
 
     def check(self) -> None:
         """Raises Refused with all reasons if there is one."""
@@ -185,6 +205,7 @@ def make_plan(live: LiveState, news: Mapping[str, ObjectMap | None], *,
     work.classify_functions()
     work.follow_names()
     work.follow_direct_jumps()
+    work.plan_construction()
     work.collect_what_is_reached()
     work.check_what_is_reached()
     work.choose_objects()
@@ -216,6 +237,7 @@ class _Work:
         self.fresh: set[str] = set()                       # names that don't live in the process, though an old one may
         self.recaptured: dict[tuple[str, str], list[str]] = {}     # (what lambdas held, what they hold) -> new functions
         self.reached: dict[str, Definition] = {}           # new functions and data that the payload needs
+        self.roots: list[str] = []                         # names that the initialisation of new objects refers to
 
     # ---- object by object ---------------------------------------------------------------------------------------
 
@@ -233,8 +255,8 @@ class _Work:
         for obj, new in self.maps.items():
             old = self.live.maps.get(obj)
             for change in difference.compare_special(old, new):
-                if change.section not in self.known_sections:
-                    self._refuse_special(change)
+                if change.section not in self.known_sections and not self._is_initialisation(old, new, change.section):
+                    self._refuse_special(change, [r for s in new.special if s.section == change.section for r in s.refs])
             if old is None or obj in self.left or difference.compare(old, new).empty:
                 continue
             for refuse in (self._check_compiler, self._check_stubs, self._check_type_information):
@@ -257,13 +279,19 @@ class _Work:
         else:
             self.plan.notes.append(f"{new.object} carries no type information: a changed layout of its types could not be seen")
 
-    def _refuse_special(self, change: SpecialChange) -> None:
+    def _is_initialisation(self, old: ObjectMap | None, new: ObjectMap, section: str) -> bool:
+        """Whether all that changed is code that initialises variables: `plan_construction` looks at that."""
+        was, now = construction.constructors(old, section), construction.constructors(new, section)
+        return was is not None and was == now
+
+    def _refuse_special(self, change: SpecialChange, refs: Collection[str]) -> None:
         code = "special-section"
         if change.section.startswith(_AT_START_OR_END):
             code = "constructor-removed" if change.what == "removed" else "constructor"
         elif _C_IDENTIFIER.match(change.section):
             code = "linker-array"
-        self._refuse(code, change.object, change.section, what=change.what)
+        functions = _listed([_plain(r) for r in refs if not construction.is_initialiser(r)])
+        self._refuse(code, change.object, change.section, what=change.what, functions=functions)
 
     def check_types(self) -> None:
         olds = {obj: self.live.maps[obj] for obj in self.maps if obj in self.live.maps}
@@ -408,8 +436,6 @@ class _Work:
             return
         self.changed[entry.name] = Definition(obj, entry)
         self.plan.changed.append(FunctionChange(entry.name, obj, was.entry, was.slot, was.body, was.size, why))
-        if _INITIALISER.match(entry.symbol):
-            self._refuse("dynamic-initialiser", obj, entry.name)
 
     def _replace(self, entry: FunctionEntry, was: LiveFunction) -> None:
         """Another signature makes another function: it gets a stub of its own, to which all that refers to it by name is
@@ -486,18 +512,60 @@ class _Work:
         was = self.live.functions.get(name)
         return [d.object for d in self.live.definitions.get(name, ())] + ([was.object] if was else [])
 
+    # ---- objects that code initialises -----------------------------------------------------------------------------
+
+    def plan_construction(self) -> None:
+        """Choose the code that initialises new objects. It runs before the commit, so nothing that it calls may change."""
+        groups: set[str] = set()
+        for obj in sorted(self.maps.keys() - self.left):
+            found = construction.judge(self.live.maps.get(obj), self.maps[obj], self._known, groups, self.noise)
+            for name, reason in found.refusals:
+                self._refuse("dynamic-initialiser", obj, name, what=reason)
+            objects = _listed([d.symbol for d in found.objects]) if found.objects else "what leaves no variable"
+            changed = self._changed_among(found)
+            if changed:
+                self._refuse("initialised-by-changed", obj, "", objects=objects, changed=_listed(changed))
+            if found.run and not self._has_cxx_library():
+                self._refuse("no-cxx-library", obj, "", objects=objects)
+            if found.run:
+                self.plan.notes.append(f"{obj}: initialises {objects}, once, before the patch goes in")
+            self.plan.notes += found.notes
+            self.plan.initialisers += found.run
+            self.roots += [i.function for i in found.run if i.function] + found.refs
+            groups.update(i.group for i in found.run if i.group)
+
+    def _has_cxx_library(self) -> bool:
+        return "__gxx_personality_v0" in self.live.symbols or any(map(_CXX_LIBRARY.match, self.live.facts.needed))
+
+    def _known(self, name: str) -> Literal["new", "living", "back"]:
+        if not self._lives(name):
+            return "new"
+        was = self.continued.get(name)
+        return "back" if was is not None and was.retired is not None else "living"
+
+    def _changed_among(self, found: construction.Verdict) -> list[str]:
+        """What the initialisation reaches, itself apart, and is not yet in the process as the new source has it."""
+        changes = {*self.changed, *(u.name for u in self.plan.updates)} - {i.function for i in found.run}
+        seen = set(found.refs)
+        for name in (pending := list(seen)):
+            definition = self._definition(name) if changes else None
+            new = {r for r in _refs(definition.entry) if r not in seen} if definition else set()
+            seen |= new
+            pending += new
+        return sorted(_plain(name) for name in seen & changes)
+
     # ---- what is new and needed ------------------------------------------------------------------------------------
 
     def collect_what_is_reached(self) -> None:
         """Follow references from all that changes. What does not live in the process and nobody reaches stays out."""
         updated = [d for u in self.plan.updates if (d := self._definition(u.name)) is not None]
-        pending = [*self.changed.values(), *updated]
+        pending = [r for d in (*self.changed.values(), *updated) for r in _refs(d.entry)] + self.roots
         while pending:
-            for ref in _refs(pending.pop().entry):
-                definition = self._definition(ref)
-                if definition is not None and ref not in self.reached and not self._lives(ref):
-                    self.reached[ref] = definition
-                    pending.append(definition)
+            ref = pending.pop()
+            definition = self._definition(ref)
+            if definition is not None and ref not in self.reached and not self._lives(ref):
+                self.reached[ref] = definition
+                pending += _refs(definition.entry)
         self.place_thread_locals()
         for name, definition in self.reached.items():
             entry = definition.entry
@@ -507,7 +575,7 @@ class _Work:
                 self.plan.new_data.append(NewData(name, definition.object, entry.kind, entry.size, entry.align, entry.extent))
 
     def place_thread_locals(self) -> None:
-        """New thread-locals that start as zeros go into the room that the runtime keeps in every thread's block."""
+        """New thread-locals go into the room that the runtime keeps in every thread's block."""
         reserve = next((s for s in self.live.facts.symbols if s.name == TLS_RESERVE and s.type == "TLS"), None)
         if reserve is None:
             return
@@ -516,13 +584,21 @@ class _Work:
                  and kind_class(d.kind) == "thread-local"]
         free = max(taken, default=reserve.address)
         for name, (obj, entry) in list(self.reached.items()):
-            if isinstance(entry, DataEntry) and entry.kind == "tbss":
+            if isinstance(entry, DataEntry) and self._may_be_placed(entry, reserve):
                 at = free + -free % entry.align
                 if at + entry.size <= end and entry.align <= _TLS_RESERVE_ALIGN:
                     del self.reached[name]
                     self.plan.bindings[name] = Binding(at, TLS_RESERVE, "tls", entry.size)
                     self.plan.new_data.append(NewData(name, obj, entry.kind, entry.size, entry.align, entry.size))
+                    if entry.kind == "tdata" and self.live.facts.tls is not None:
+                        place = self.live.facts.tls.address + at
+                        self.plan.thread_values.append(ThreadValue(name, obj, place, entry.size))
                     free = at + entry.size
+
+    def _may_be_placed(self, entry: DataEntry, reserve: ImageSymbol) -> bool:
+        """Values are for programs alone: a library's block may be in some threads only."""
+        takes_values = self.live.kind != "shared" and reserve.section.startswith(".tdata")
+        return entry.kind == "tbss" or entry.kind == "tdata" and takes_values
 
     def _definition(self, name: str) -> Definition | None:
         if name in self.prevailing:
@@ -538,12 +614,30 @@ class _Work:
             return in_image
         return in_image or name in self.live.functions or name in self.live.data
 
+    def _why_not_placed(self, entry: DataEntry) -> str:
+        if entry.kind == "tdata" and self.live.kind == "shared":
+            return "with an initial value, in a library"
+        return f"of {entry.size} bytes, aligned to {entry.align}"
+
+    def check_thread_initialisers(self) -> None:
+        """A unit has one function that initialises its thread-locals, and one flag for each thread that says it has run.
+        That function may be inlined, so whoever looks at the flag may initialise all that it refers to."""
+        for name, (obj, entry) in {**self.changed, **self.reached}.items():
+            mine = {d.name: d for d in self.maps[obj].data if kind_class(d.kind) == "thread-local"} if obj in self.maps else {}
+            used = [mine[r] for r in _refs(entry) if r in mine]
+            flags = [self._known(d.name) for d in used if d.symbol == _THREAD_FLAG]
+            wrong = [d.symbol for d in used if flags and d.symbol != _THREAD_FLAG
+                     and (self._known(d.name) == "new") != (flags[0] == "new")]
+            if wrong and flags[0] == "new":
+                self._refuse("tls-initialiser", obj, name, what=f"{_listed(wrong)} lives, and might be initialised again")
+            elif wrong:
+                self._refuse("tls-initialiser", obj, name, what=f"{_listed(wrong)} is new")
+
     def check_what_is_reached(self) -> None:
+        self.check_thread_initialisers()
         for name, (obj, entry) in self.reached.items():
             if isinstance(entry, DataEntry) and kind_class(entry.kind) == "thread-local":
-                self._refuse("tls-new", obj, name)
-            elif isinstance(entry, FunctionEntry) and _INITIALISER.match(entry.symbol):
-                self._refuse("dynamic-initialiser", obj, name)
+                self._refuse("tls-new", obj, name, what=self._why_not_placed(entry))
         for obj, name in self._imports_of_ifuncs():
             self._refuse("ifunc", obj, name)
 
@@ -557,6 +651,7 @@ class _Work:
 
     def choose_objects(self) -> None:
         needed = {d.object for d in (*self.changed.values(), *self.reached.values())} | {u.object for u in self.plan.updates}
+        needed |= {i.object for i in self.plan.initialisers}
         position = self.live.order
         self.plan.objects = sorted(needed, key=lambda o: (position.get(o, len(position)), o))
         self.plan.brought = [self.maps.get(o) or self.live.maps[o] for o in self.plan.objects]
@@ -607,11 +702,14 @@ class _Work:
         plan, notes = self.plan, self.plan.notes
         at_start = {ref for m in self.maps.values() for special in m.special for ref in special.refs}
         for name, (_, entry) in self.changed.items():
+            if construction.is_initialiser(entry.symbol):
+                continue
             if entry.symbol == "main" or name in at_start or entry.section.startswith(".text.startup"):
                 notes.append(f"{entry.symbol} runs once, when the program starts: "
                              "its new code takes effect at its next call, if there is one")
-        if plan.removed:
-            notes.append(f"no longer in the source: {_listed([_plain(f.name) for f in plan.removed])}; "
+        removed = [_plain(f.name) for f in plan.removed if not construction.is_initialiser(f.name)]
+        if removed:
+            notes.append(f"no longer in the source: {_listed(removed)}; "
                          "old callers and stored pointers go on using the old code")
         notes += self.statics.inherited.values()
         noise = len(self.noise - self.changed.keys())

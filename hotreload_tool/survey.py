@@ -15,6 +15,8 @@ from . import elf, names
 from .elf import Elf, Rela, Section, Symbol
 
 _CLONE = re.compile(r"\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?:\.\d+)*(?:$|\.)")
+# Parts of the code that initialises a unit's variables, and destructors of arrays: numbered anew at every compilation.
+_PART_OF_START = re.compile(r"(?:_Z\d+__static_initialization_and_destruction_\d+|__cxx_global_(?:var_init|array_dtor)|__tcf_\d)")
 _COLD = re.compile(r"\.cold(?:\.\d+)?$")
 _NUMBERED = re.compile(r"^(?P<base>.+)\.\d+$")
 # Compiler-made constants: numbered anew at every compilation, so that the name says nothing.
@@ -235,7 +237,8 @@ def _find_functions(s: Survey) -> None:
         if not section.flags & elf.SHF_EXECINSTR or _is_untouched(section):
             continue
         local_in_group = symbol.binding == elf.STB_LOCAL and section.index in s.comdat_of
-        clone = local_in_group or _CLONE.search(symbol.name) is not None
+        made_up = symbol.binding == elf.STB_LOCAL and _PART_OF_START.match(symbol.name) is not None
+        clone = local_in_group or made_up or _CLONE.search(symbol.name) is not None
         _add(s, section, symbol, "clone" if clone else "function")
         if _COLD.search(symbol.name):
             s.cold_parent[section.index] = _CLONE.split(symbol.name, maxsplit=1)[0]

@@ -68,6 +68,8 @@ enum want { WANT_NOTHING, WANT_READ, WANT_WRITE };
 static struct {
   bool started;     /* this copy is the agent */
   bool unreachable; /* no socket, for good */
+  bool runs_cxx;    /* a C++ library is loaded */
+  sigset_t program_blocks; /* by the thread that started the agent */
   bool own_table;   /* the thread has a descriptor table of its own */
   struct descriptor listener, epoll;
   struct connection client; /* poll mode: may last from one poll to the next */
@@ -75,6 +77,9 @@ static struct {
   char socket_path[HR_PATH_MAX];
   char wanted_directory[HR_PATH_MAX], xdg_directory[HR_PATH_MAX], executable[HR_PATH_MAX];
 } agent = {.listener = {.fd = -1}, .epoll = {.fd = -1}, .client.socket.fd = -1};
+
+/* What C++ code unwinds by; static libraries of C++ do not show it to dlsym. */
+extern const char __gxx_personality_v0[] __attribute__((weak, visibility("default")));
 
 static struct hr_image *owner_image; /* whose copy is the agent, once known */
 static bool disabled;
@@ -533,6 +538,8 @@ static bool wait_for_recall(void) {
 
 static void *agent_thread(void *is_child) {
   prctl(PR_SET_NAME, "hotreload");
+  if (agent.runs_cxx)
+    hr_helper_start(&agent.program_blocks);
   agent.own_table = take_own_table();
   if (is_child) {
     poll(NULL, 0, CHILD_DELAY_MS);
@@ -568,8 +575,7 @@ static int add_tls_size(struct dl_phdr_info *info, size_t size, void *total) {
 }
 
 /* The stack also holds the thread's copy of all thread-local variables. */
-static bool create_thread(bool is_child, bool small) {
-  size_t size = STACK_SIZE;
+static bool create_thread(void *(*run)(void *), void *argument, size_t size, bool small) {
   pthread_attr_t attributes;
   pthread_t thread;
   bool created;
@@ -580,21 +586,26 @@ static bool create_thread(bool is_child, bool small) {
   if (small)
     pthread_attr_setstacksize(&attributes, hr_page_up(size));
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  created = !hr_fault(HR_STEP_THREAD) && !pthread_create(&thread, &attributes, agent_thread, is_child ? &agent : NULL);
+  created = !hr_fault(HR_STEP_THREAD) && !pthread_create(&thread, &attributes, run, argument);
   pthread_attr_destroy(&attributes);
   return created;
+}
+
+/* With all signals blocked, as the calling thread has them. */
+bool hr_thread_start(void *(*run)(void *), void *argument, size_t stack) {
+  return create_thread(run, argument, stack, true) || create_thread(run, argument, stack, false);
 }
 
 /* Signals are blocked before the thread exists: one meant for the program must never land in it. glibc keeps
  * its own two out of the set, so that setuid and cancellation still reach every thread. */
 static bool start_thread(bool is_child) {
-  sigset_t all, before;
+  sigset_t all;
   bool started;
 
   sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, &before);
-  started = create_thread(is_child, true) || create_thread(is_child, false);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_sigmask(SIG_BLOCK, &all, &agent.program_blocks);
+  started = hr_thread_start(agent_thread, is_child ? &agent : NULL, STACK_SIZE);
+  pthread_sigmask(SIG_SETMASK, &agent.program_blocks, NULL);
   return started;
 }
 
@@ -924,6 +935,7 @@ static void become_agent(const struct claim *claim) {
   agent.executable[n > 0 ? n : 0] = 0;
   save_environment(agent.wanted_directory, "HOTRELOAD_RUNTIME_DIR");
   save_environment(agent.xdg_directory, "XDG_RUNTIME_DIR");
+  agent.runs_cxx = __gxx_personality_v0 || dlsym(RTLD_DEFAULT, "__gxx_personality_v0");
   hr_self.poll = own_poll;
   hr_self.poll_fd = own_fd;
   hr_self.waiting = own_waiting;

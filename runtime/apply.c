@@ -234,6 +234,10 @@ static void undo_candidate(struct hr_candidate *c) {
   struct hr_record *record = c->record;
 
   hr_close_pages(c);
+  if (c->constructed) {
+    hr_abandon(c);
+    return;
+  }
   if (!record || c->already || c->revert || c->mapped_before)
     return;
   hr_record_unregister_unwind(record);

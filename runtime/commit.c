@@ -11,6 +11,7 @@
  * are. */
 #include "internal.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <link.h>
@@ -310,9 +311,30 @@ void hr_codes_sort(struct hr_codes *codes) {
   codes->highest = codes->code[last].at.end;
 }
 
+/* A thread that is being started may have its thread-locals already and be no thread yet: then its creator is in
+ * pthread_create(). */
+static bool add_thread_creation(const struct hr_transaction *t, struct hr_codes *codes) {
+  void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD), *create = libc ? dlsym(libc, "pthread_create") : NULL;
+  const Elf64_Sym *symbol = NULL;
+  Dl_info info;
+
+  if (!create)
+    create = dlsym(RTLD_DEFAULT, "pthread_create");
+  if (libc)
+    dlclose(libc);
+  if (!create || !dladdr1(create, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol || !symbol->st_size)
+    return hr_refuse(t->error, HR_UNSUPPORTED,
+                     "it cannot be told whether a thread is being started, which would miss the value of a new "
+                     "thread-local");
+  codes->code[codes->n++] = (struct hr_old_code){{(uintptr_t)create, (uintptr_t)create + symbol->st_size},
+                                                 (uintptr_t)create, t->candidates[0].loaded.image};
+  return true;
+}
+
 static bool find_codes(const struct hr_transaction *t, struct hr_codes *codes) {
   unsigned i;
 
+  codes->capacity = 1;
   for (i = 0; i < t->n_candidates; i++) {
     const struct hr_candidate *c = &t->candidates[i];
 
@@ -325,6 +347,8 @@ static bool find_codes(const struct hr_transaction *t, struct hr_codes *codes) {
   for (i = 0; i < t->n_candidates; i++)
     if (!t->candidates[i].already)
       add_candidate(codes, &t->candidates[i]);
+  if (hr_sets_threads(t) && !add_thread_creation(t, codes))
+    return false;
   hr_codes_sort(codes);
   return true;
 }
@@ -345,6 +369,7 @@ struct attempt {
   unsigned interrupted;
   bool gated; /* there is a gate for every slot that changes */
   int *generations;
+  bool only_look; /* nothing is committed: whether it could be */
   enum result result;
 };
 
@@ -367,6 +392,32 @@ static bool look_at_self(struct attempt *a) {
   const struct hr_view *view = hr_poller();
 
   return !view || hr_stack_is_clear(a->codes, view, &a->blocker);
+}
+
+/* Context: threads are halted. */
+static void give_value(uintptr_t thread_pointer, const struct hr_write *write) {
+  memcpy((void *)(thread_pointer - write->below), write->to, write->size);
+}
+
+/* Context: threads are halted. */
+static bool give_value_to(const struct hr_thread *thread, void *context) {
+  give_value(thread->pointer, context);
+  return true;
+}
+
+/* New thread-locals, in all threads that run; this one is not among the halted. (The helper of construct.c runs nothing
+ * of the program.) Nothing knows of them before the commit.
+ * Context: threads are halted. */
+static void give_values(struct hr_transaction *t) {
+  unsigned i;
+  size_t j;
+
+  for (i = 0; i < t->n_candidates; i++)
+    for (j = 0; j < t->candidates[i].n_writes; j++)
+      if (t->candidates[i].writes[j].below) {
+        hr_threads_visit(give_value_to, &t->candidates[i].writes[j]);
+        give_value((uintptr_t)__builtin_thread_pointer(), &t->candidates[i].writes[j]);
+      }
 }
 
 /* Shuts the gates before those asleep whom they keep out. */
@@ -411,10 +462,12 @@ static void halt_and_commit(struct attempt *a) {
   hr_coroutines_begin();
   if (hr_threads_visit(look_at_thread, a) && look_at_self(a) && hr_coroutines_are_clear(a->codes, &a->blocker)) {
     a->was_clear = true;
-    a->result = agree(a);
+    a->result = a->only_look ? COMMITTED : agree(a);
   }
-  if (a->result == COMMITTED)
+  if (a->result == COMMITTED && !a->only_look) {
+    give_values(a->t);
     *a->generations = timed_commit(a->t, a->outcome);
+  }
   ready = hr_now_ns();
   cpu = cpu_ns();
   open_gates(a, shut);
@@ -635,6 +688,10 @@ static bool bring_in_quiescent(struct hr_transaction *t, struct hr_outcome *outc
   struct attempt a = {.t = t, .outcome = outcome, .codes = &codes, .generations = generations};
   bool done = find_codes(t, &codes) && hr_threads_prepare(t->error) && hr_threads_unconfined(t->error);
 
+  a.only_look = hr_brings_objects(t); /* before code of the program runs for a patch that then cannot go in */
+  done = done && (!a.only_look || retry_until_deadline(&a));
+  done = done && hr_construct(t, t->deadline_ns);
+  a.only_look = false;
   done = done && retry_until_deadline(&a);
   outcome->stacks_checked = done;
   hr_sleepers_wake(); /* what was found holds for these codes and these gates only */
@@ -706,7 +763,7 @@ static bool bring_in_at_safepoints(struct hr_transaction *t, struct hr_outcome *
   uint64_t start = hr_now_ns();
   bool met, done = false;
 
-  if (!hr_threads_prepare(t->error))
+  if (!hr_construct(t, t->deadline_ns) || !hr_threads_prepare(t->error))
     return false;
   hr_fork_allow();
   met = hr_safepoints_gather(t->deadline_ns, t->order->client, &blocker);
@@ -748,13 +805,17 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
 
   if (when > HR_WHEN_SAFEPOINT)
     return hr_refuse(t->error, HR_BAD_REQUEST, "there is no consistency %u", when);
+  if (when != HR_WHEN_QUIESCENT && hr_sets_threads(t))
+    return hr_refuse(t->error, HR_UNSUPPORTED,
+                     "a new thread-local has an initial value, which threads that run can take only while they are "
+                     "halted: ask for --when quiescent");
   t->deadline_ns = hr_deadline_of(t);
   if (!hr_hooks_before(t) || !hr_client_waits(t) || !hr_guard_prepare(t) || !wait_for_others(t)) {
     hr_guard_end();
     return false;
   }
   if (when == HR_WHEN_NOW || !changes_anything(t))
-    done = bring_in_now(t, outcome, generations);
+    done = hr_construct(t, t->deadline_ns) && bring_in_now(t, outcome, generations);
   else if (when == HR_WHEN_QUIESCENT)
     done = bring_in_quiescent(t, outcome, generations);
   else

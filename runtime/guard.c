@@ -260,10 +260,13 @@ static bool invert(struct hr_candidate *back, const struct hr_candidate *c) {
     back->opened[i].open = false;
   for (i = 0; i < c->n_moves; i++)
     back->moves[i] = (struct hr_move){c->moves[i].slot, c->moves[i].to, c->moves[i].from};
-  for (i = 0; i < c->n_writes; i++) { /* what was written last goes first */
-    const struct hr_write *write = &c->writes[c->n_writes - 1 - i];
+  back->n_writes = 0;
+  for (i = c->n_writes; i-- > 0;) { /* what was written last goes first */
+    const struct hr_write *write = &c->writes[i];
 
-    back->writes[i] = (struct hr_write){write->address, write->to, write->from, write->size, true, write->applied, 0};
+    if (!write->below) /* as in a revert: threads keep their thread-locals */
+      back->writes[back->n_writes++] = (struct hr_write){write->address, write->to, write->from, write->size, true, 0,
+                                                         write->applied, 0};
   }
   if (!c->loaded.is_main) /* so that it stays loaded */
     back->handle = dlopen(c->name, RTLD_LAZY | RTLD_NOLOAD);

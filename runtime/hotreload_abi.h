@@ -35,6 +35,7 @@ struct hr_part {
 enum hr_update_flags {
   HR_UPDATE_CONSTANT = 1, /* must hold the old content, takes the new */
   HR_UPDATE_MERGE = 2,    /* takes the new content if it still holds the old, else is kept */
+  HR_UPDATE_THREADS = 4,  /* initial values in the program's TLS segment; all threads that run take them too */
 };
 
 struct hr_update {       /* bytes of an existing object that take new content in place */
@@ -59,7 +60,8 @@ struct hr_payload {
   uint64_t updates, n_updates;         /* pointer to, count of struct hr_update */
   uint64_t eh_frame, eh_frame_size;    /* zero-terminated .eh_frame; 0, 0 if none */
   uint64_t tls_modules, n_tls_modules; /* pointer to, count of pointers to words that take the image's TLS module id */
-  uint64_t init_array, n_init_array;   /* constructors of new objects; 0, 0 in this version */
+  uint64_t init_array, n_init_array;   /* pointer to, count (0 or 1) of `int (*)(char *said, uint64_t size)`:
+                                        * initialises the new objects; not 0: an exception left it, as `said` tells */
   uint64_t parts, n_parts;             /* pointer to, count of struct hr_part */
 };
 

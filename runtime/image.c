@@ -18,12 +18,14 @@ _Static_assert(HOTRELOAD_ARENA_SIZE % HR_PAGE == 0, "HOTRELOAD_ARENA_SIZE must b
 /* Address space inside the image, so that new code reaches old code with 32-bit displacements. */
 static uint8_t arena[HOTRELOAD_ARENA_SIZE] __attribute__((aligned(HR_PAGE)));
 
-/* Room in every thread's block of the image for thread-locals that patches bring: zeros, also in threads to come.
- * Handed out by the tool (hotreload_tool/plan.py), which finds it by its name. */
+/* Room in every thread's block of the image for thread-locals that patches bring. Handed out by the tool
+ * (hotreload_tool/plan.py), which finds it by its name. It is zeros, but in the part of the TLS segment that comes from
+ * the file: what is written there, threads to come begin with. */
 #ifndef HOTRELOAD_TLS_SIZE
 #define HOTRELOAD_TLS_SIZE 1024
 #endif
-__thread char hr_tls_reserve[HOTRELOAD_TLS_SIZE] __attribute__((aligned(16), visibility("hidden")));
+__thread char hr_tls_reserve[HOTRELOAD_TLS_SIZE]
+    __attribute__((aligned(16), visibility("hidden"), section(".tdata.hotreload"))) = {0};
 
 /* Weak: a C program may have no unwinder. Taken from the image itself, because a program linked with
  * -static-libgcc throws with its own copy and never sees what libgcc_s was told. */

@@ -200,6 +200,7 @@ struct hr_write { /* bytes that change in place */
   const void *from, *to;
   uint64_t size;
   bool compare;     /* only if they still are `from` */
+  uint64_t below;   /* not 0: every thread has such bytes too, this far below its thread pointer */
   uint8_t *applied; /* takes `mark` when it was done */
   uint8_t mark;
 };
@@ -218,6 +219,7 @@ struct hr_candidate { /* one payload for one image, or one image that goes back 
   void *handle;           /* keeps the image loaded */
   void *program;          /* the global scope; not ours to close */
   struct hr_record *record;
+  bool constructed; /* its new objects are made, or were begun */
   bool already; /* `record` is one that was applied before */
   struct hr_opened *opened;
   size_t n_opened, max_opened;
@@ -434,6 +436,7 @@ void hr_memory_free(void *at, size_t size);
 bool hr_plan_apply(struct hr_candidate *c, struct hr_error *error);
 bool hr_plan_revert(struct hr_candidate *c, struct hr_error *error);
 void hr_plan_free(struct hr_candidate *c);
+bool hr_sets_threads(const struct hr_transaction *t);
 bool hr_open_pages(struct hr_candidate *c, struct hr_error *error);
 bool hr_close_pages(struct hr_candidate *c);
 void hr_close_left_open(void);
@@ -479,6 +482,13 @@ const char *hr_guard_text(size_t *size);
 void hr_guard_leave(void);
 void hr_guard_forget(void);
 void hr_report_guard(struct hr_text *text, const struct hr_guard_report *report);
+/* ---- construct.c: objects that code initialises ----------------------------------------------------------- */
+
+void hr_helper_start(const sigset_t *program_blocks);
+pid_t hr_helper_tid(void);
+bool hr_brings_objects(const struct hr_transaction *t);
+bool hr_construct(struct hr_transaction *t, uint64_t deadline_ns);
+void hr_abandon(struct hr_candidate *c);
 
 /* ---- ballot.c: several processes, all or none -------------------------------------------------------------- */
 
@@ -527,6 +537,7 @@ int hr_recall_poll(struct pollfd *ready, int n, int ms);
 void hr_fork_allow(void); /* around waits in which nothing is half done */
 void hr_fork_forbid(void);
 int hr_agent_poll(void);
+bool hr_thread_start(void *(*run)(void *), void *argument, size_t stack);
 int hr_agent_fd(void);
 bool hr_agent_path(char path[HR_PATH_MAX], const char *suffix);
 const struct hr_view *hr_poller(void); /* the thread in hotreload_poll() that serves; null in thread mode */

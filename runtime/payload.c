@@ -173,8 +173,8 @@ static bool read_payload_header(struct hr_elf *elf, struct hr_error *error) {
   if (header->size != sizeof *header || header->flags || !header->build_id_size ||
       header->build_id_size > HR_BUILD_ID_MAX || !header->generation || !memcmp(header->id, zeros, HR_ID_SIZE))
     return hr_refuse(error, HR_BAD_PAYLOAD, "its payload header is damaged");
-  if (header->n_init_array)
-    return hr_refuse(error, HR_UNSUPPORTED, "it brings initialisers that run code");
+  if (header->n_init_array > 1)
+    return hr_refuse(error, HR_UNSUPPORTED, "it brings several functions that initialise its objects");
   return true;
 }
 
@@ -606,9 +606,22 @@ static bool check_header(const struct hr_candidate *c, struct hr_error *error) {
   if (memcmp(mapped, read, offsetof(struct hr_payload, redirects)) || mapped->n_redirects != read->n_redirects ||
       mapped->n_updates != read->n_updates || mapped->n_parts != read->n_parts ||
       mapped->n_tls_modules != read->n_tls_modules ||
-      mapped->eh_frame_size != read->eh_frame_size || mapped->n_init_array)
+      mapped->eh_frame_size != read->eh_frame_size || mapped->n_init_array != read->n_init_array)
     return hr_refuse(error, HR_BAD_PAYLOAD, "its payload header changed while it was read");
   return true;
+}
+
+/* The function that initialises new objects must be the payload's own. */
+static bool check_initialiser(const struct hr_candidate *c, struct hr_error *error) {
+  const struct hr_payload *header = c->record->header;
+  const struct hr_segment *code = NULL;
+
+  if (!header->n_init_array)
+    return true;
+  if (table(c, header->init_array, 8, 8))
+    code = hr_record_segment(c->record, *(const uint64_t *)header->init_array, 1);
+  return (code && code->prot & PROT_EXEC) ||
+         hr_refuse(error, HR_BAD_PAYLOAD, "what initialises its objects is not code of its own");
 }
 
 /* Adds the load bias, resolves imports, fills in TLS module ids. Writes only to the payload's own pages. */
@@ -617,7 +630,7 @@ bool hr_payload_relocate(struct hr_candidate *c, struct hr_error *error) {
 
   return read_dynamic(c, &d, error) && relocate_table(c, &d, d.rela, d.rela_size, error) &&
          relocate_table(c, &d, d.jmprel, d.jmprel_size, error) && check_header(c, error) &&
-         fill_tls_modules(c, error);
+         fill_tls_modules(c, error) && check_initialiser(c, error);
 }
 
 /* RELRO: read-only from here on. */

@@ -206,7 +206,8 @@ struct entry { /* struct linux_dirent64 */
 
 typedef bool thread_visit(pid_t tid, void *context); /* false: enough */
 
-/* Visits every thread but the calling one. False if the list could not be read, or is not about this process.
+/* Visits every thread but the calling one and the helper, which sleeps (construct.c).
+ * False if the list could not be read, or is not about this process.
  * Context: also while threads are halted. */
 static bool each_thread(thread_visit *visit, void *context) {
   bool self_seen = false, goes_on = true;
@@ -227,7 +228,7 @@ static bool each_thread(thread_visit *visit, void *context) {
         continue;
       if (tid == meeting.self)
         self_seen = true;
-      else if (goes_on)
+      else if (goes_on && tid != hr_helper_tid())
         goes_on = visit(tid, context);
     }
   return n == 0 && self_seen;

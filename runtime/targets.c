@@ -252,13 +252,34 @@ static bool plan_redirect(struct hr_candidate *c, const struct hr_redirect *redi
   return want_open(c, &region, redirect->slot, 8) || hr_refuse(error, HR_INTERNAL, "too many regions to open");
 }
 
+/* New thread-locals: initial values in the TLS segment of the program. Libraries may have blocks in some threads only,
+ * at addresses that only ld.so knows. */
+static bool place_in_threads(const struct hr_candidate *c, const struct hr_update *update, uint64_t *below,
+                             struct hr_error *error) {
+  unsigned i;
+
+  for (i = 0; c->loaded.is_main && i < c->loaded.n_headers; i++) {
+    const Elf64_Phdr *tls = &c->loaded.headers[i];
+    struct hr_range initial = {c->loaded.bias + tls->p_vaddr, c->loaded.bias + tls->p_vaddr + tls->p_filesz};
+
+    if (tls->p_type != PT_TLS || !hr_inside(initial, update->address, update->size) ||
+        (tls->p_align > 1 && tls->p_vaddr % tls->p_align))
+      continue;
+    *below = hr_tls_below(tls->p_memsz, tls->p_align) - (update->address - initial.start);
+    return true;
+  }
+  return hr_refuse(error, HR_UNSUPPORTED, "thread-locals with initial values at 0x%" PRIx64 ", which is not in the "
+                   "program's own TLS segment", update->address - c->loaded.bias);
+}
+
 static bool plan_update(struct hr_candidate *c, const struct hr_update *update, uint8_t *applied,
                         struct hr_error *error) {
   uintptr_t bias = c->loaded.bias;
   struct region region;
+  uint64_t below = 0;
 
-  if (update->flags & ~(uint64_t)(HR_UPDATE_CONSTANT | HR_UPDATE_MERGE) ||
-      update->flags == (HR_UPDATE_CONSTANT | HR_UPDATE_MERGE))
+  if (update->flags & ~(uint64_t)(HR_UPDATE_CONSTANT | HR_UPDATE_MERGE | HR_UPDATE_THREADS) ||
+      (update->flags & (update->flags - 1)))
     return hr_refuse(error, HR_BAD_PAYLOAD, "update of 0x%" PRIx64 " has flags 0x%" PRIx64, update->address - bias,
                      update->flags);
   if (!update->size || !hr_record_segment(c->record, update->old_content, update->size) ||
@@ -274,12 +295,15 @@ static bool plan_update(struct hr_candidate *c, const struct hr_update *update, 
                      "the object at 0x%" PRIx64 " lies between code, and no page may be writable while it is "
                      "executable; link the image with -Wl,-z,separate-code (gold: -Wl,--rosegment)",
                      update->address - bias);
-  if (update->flags & HR_UPDATE_CONSTANT && !holds_content(update->address, update->old_content, update->size))
+  if (update->flags & HR_UPDATE_THREADS && !place_in_threads(c, update, &below, error))
+    return false;
+  if (update->flags & (HR_UPDATE_CONSTANT | HR_UPDATE_THREADS) &&
+      !holds_content(update->address, update->old_content, update->size))
     return hr_refuse(error, HR_UNEXPECTED_SLOT, "the constant at 0x%" PRIx64 " does not hold its old content",
                      update->address - bias);
   c->writes[c->n_writes++] = (struct hr_write){update->address, (const void *)update->old_content,
                                                (const void *)update->new_content, update->size,
-                                               update->flags & HR_UPDATE_MERGE, applied, 1};
+                                               update->flags & HR_UPDATE_MERGE, below, applied, 1};
   return want_open(c, &region, update->address, update->size) ||
          hr_refuse(error, HR_INTERNAL, "too many regions to open");
 }
@@ -310,6 +334,24 @@ static bool make_notes(struct hr_record *record, struct hr_error *error) {
   return record->applied || hr_refuse(error, HR_NO_MEMORY, "no memory to note what was updated");
 }
 
+/* A payload that comes back after a revert finds its thread-locals as each thread has them: they are never taken
+ * back. */
+static bool was_given_to_threads(const struct hr_candidate *c, const struct hr_update *update) {
+  return c->mapped_before && update->flags & HR_UPDATE_THREADS;
+}
+
+/* Whether some thread-local gets a value in threads that run: they must be halted for that. */
+bool hr_sets_threads(const struct hr_transaction *t) {
+  unsigned i;
+  size_t j;
+
+  for (i = 0; i < t->n_candidates; i++)
+    for (j = 0; j < t->candidates[i].n_writes; j++)
+      if (t->candidates[i].writes[j].below)
+        return true;
+  return false;
+}
+
 /* Checks what the payload c->record changes, and lists it. */
 bool hr_plan_apply(struct hr_candidate *c, struct hr_error *error) {
   const struct hr_payload *header = c->record->header;
@@ -326,7 +368,7 @@ bool hr_plan_apply(struct hr_candidate *c, struct hr_error *error) {
     if (!plan_redirect(c, &redirects[i], error))
       return false;
   for (i = 0; i < header->n_updates; i++)
-    if (!plan_update(c, &updates[i], &c->record->applied[i], error))
+    if (!was_given_to_threads(c, &updates[i]) && !plan_update(c, &updates[i], &c->record->applied[i], error))
       return false;
   return true;
 }
@@ -374,10 +416,10 @@ static bool plan_contents(struct hr_candidate *c, const struct hr_record *record
   uint64_t i;
 
   for (i = record->header->n_updates; i-- > 0;) {
-    if (!record->applied[i])
+    if (!record->applied[i] || updates[i].flags & HR_UPDATE_THREADS)
       continue;
     c->writes[c->n_writes++] = (struct hr_write){updates[i].address, (const void *)updates[i].new_content,
-                                                 (const void *)updates[i].old_content, updates[i].size, true,
+                                                 (const void *)updates[i].old_content, updates[i].size, true, 0,
                                                  &record->applied[i], 0};
     if (!find_region(c, updates[i].address, updates[i].size, &region) ||
         !want_open(c, &region, updates[i].address, updates[i].size))

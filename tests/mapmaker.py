@@ -73,6 +73,7 @@ def image(
     symbols = [s for s in symbols if s.name not in set(without)] + list(extra)
     fields.setdefault("build_id", BUILD_ID)
     fields.setdefault("kind", "pie")
+    fields.setdefault("needed", ["libstdc++.so.6", "libc.so.6"])
     return ImageFacts(
         path="build/prog",
         machine=62,

@@ -13,6 +13,12 @@
 #endif
 
 #define HR_ARCH_MACHINE EM_X86_64
+/* How far below the thread pointer the program's own block begins, for a TLS segment of `size` bytes aligned to `align`
+ * (ELF Handling For Thread-Local Storage, variant II; psABI §3.4.6). */
+static inline uint64_t hr_tls_below(uint64_t size, uint64_t align) {
+  return align > 1 ? (size + align - 1) / align * align : size;
+}
+
 #define HR_PAGE 4096u              /* the only base page size of this CPU */
 #define HR_ADDRESS_LIMIT (1ull << 47) /* user addresses lie below */
 

@@ -43,8 +43,8 @@ _FILE = re.compile(r"v(?P<version>[1-9]\d*)(?:\.(?P<unit>[a-z]+))?\.(?P<suffix>c
 _DIRECTIVE = re.compile(r"^//# (?P<name>[A-Z][\w ]*?)(?: \[(?P<where>[^\]]+)\])?:(?: (?P<value>.*))?$")
 _WHOLE = {"Only", "Not", "Flags", "Link", "Plain"}                                     # in v1: about the whole case
 _EACH = {"Patch", "Stdin", "Expect", "Reject", "Note", "Flags", "Init", "Symbol", "No symbol", "Changed", "Added", "Took",
-         "Kept", "Without"}
-_AT_PATCH = {"Patch", "Reject", "Note", "Init", "Changed", "Added", "Took", "Kept", "Without"}   # nothing to say in v1
+         "Kept", "Without", "When"}
+_AT_PATCH = {"Patch", "Reject", "Note", "Init", "Changed", "Added", "Took", "Kept", "Without", "When"}   # nothing to say in v1
 
 
 class BadCase(ValueError):
@@ -353,7 +353,8 @@ class Run:
         patch = bundle.read(made).image(self.build_id)
         assert patch is not None
         entry, data, _ = patch
-        answer = process.apply(program.pid, [self.store.payload(data)], timeout=_REPLY_SECONDS).document
+        when = version.value("When", self.configuration, "now") or ""
+        answer = process.apply(program.pid, [self.store.payload(data)], when=when, timeout=_REPLY_SECONDS).document
         image = answer["images"][0]
         assert image["functions_live"] == image["functions_changed"] == len(entry["changed"])
         for name, found in (("Took", image["updates_applied"]), ("Kept", image["updates_kept"])):

@@ -29,6 +29,7 @@ From version 2 on:
     Took: N, Kept: N        places of data that take a new initial value, and that keep their live one
     Init: keep | reset      instead of merge
     Without: UNITS          leave the program
+    When: quiescent         instead of now
 """
 from __future__ import annotations
 

@@ -209,6 +209,8 @@ TAKEN: dict[str, tuple[list[tuple[str, str]], str]] = {
                   "call 2 gives 0, 3, counted 10, one; area 52"),
     "new-thread-local": ([(DATA, "static __thread int yours;"), ("inlined(n),", "++yours,")],
                          "call 2 gives 2, 1, counted 10, one; area 52"),
+    "new-thread-local-with-a-value": ([(DATA, "static __thread int yours = 5;"), ("inlined(n),", "++yours,")],
+                                      "call 2 gives 2, 6, counted 10, one; area 52"),
     "removed-variable": ([("int unused = 1;\n", ""), NEW_TEXT], "call 2 makes 2, 3, counted 10, one; area 52"),
 }
 
@@ -249,7 +251,7 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
     "changed-type": ([("static int tuned = 10;", "static float tuned = 10;")], "its type changed from int to float"),
     "reserve-exceeded": ([("HOTRELOAD_RESERVE(32);", "long bonus; HOTRELOAD_RESERVE(32);")],
                          "the layout of type struct config changed (was struct 40 align 8, is struct 48 align 8; had `"),
-    "new-thread-local": ([(DATA, "static __thread int yours = 5;"), ("inlined(n),", "++yours,")], "a new thread-local"),
+    "new-thread-local": ([(DATA, "static __thread int yours[1000] = {5};"), ("inlined(n),", "++*yours,")], "a new thread-local"),
     "changed-thread-local": ([("int mine = 30;", "int mine = 31;"), NEW_TEXT], "a thread-local changed"),
     "constructor": ([(CODE, "__attribute__((constructor)) static void early(void) { calls = 9; }")],
                     "a constructor or destructor was added"),
@@ -384,6 +386,8 @@ TAKEN_CC: dict[str, tuple[list[tuple[str, str]], str, str]] = {
                          "silence 2 twice 4 call 2", "error negative call 3"),
     "new-container": ([('"negative"', 'std::map<int, std::string>{{n, "minus"}}.at(n)')],
                       "ww 2 twice 4 call 2", "error minus call 3"),
+    "new-object": ([("// more code here", "static std::vector<int> many(std::getenv(\"HOME\") ? 3 : 3);"),
+                    ("calls++;", "calls += many.size();")], "ww 2 twice 4 call 4", "error negative call 7"),
 }
 
 
@@ -409,9 +413,8 @@ REFUSED_CC: dict[str, tuple[list[tuple[str, str]], str]] = {
                                  "the virtual functions of struct Animal changed: place 2 of its table was"),
     "new-member": ([(DOG, DOG + "\n  int legs = 4;")], "the layout of type struct Dog changed "
                    "(was struct 8 bytes, is struct 16 bytes; new: `int legs` at 8), used by src/b.o"),
-    "dynamic-initialiser": ([("// more code here", "static std::vector<int> many(std::getenv(\"HOME\") ? 3 : 4);"),
-                             ("calls++;", "calls += many.size();")],
-                            "code that runs before main to initialise variables is new"),
+    "dynamic-initialiser": ([("static int calls;", "static int calls = std::getenv(\"HOME\") ? 3 : 4;")],
+                            "calls, which lives in the process, would be initialised by code"),
 }
 
 

@@ -1,0 +1,5 @@
+#include "case.h"
+#include <iostream>
+#include <string>
+
+std::string zero(void) { return std::cout.good() ? "zero" : "bad"; }

@@ -1,0 +1,3 @@
+#include "counted.h"
+
+int other(void) { return number(2); }
