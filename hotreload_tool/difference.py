@@ -303,6 +303,20 @@ def layout_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap],
     return [dataclasses.replace(c, old_layout=_layout(olds, c.old[0]), new_layout=_layout(news, c.new[0])) for c in found]
 
 
+def returned_types(past: Mapping[str, Mapping[str, str | None]], living: Collection[str],
+                   news: Mapping[str, ObjectMap]) -> list[TypeChange]:
+    """Types that had left all objects and are back with another layout. `past`: printed name -> digest -> layout, of those
+    that left; `living`: digests of all types that are there."""
+    found: dict[str, TypeChange] = {}
+    for obj, new in news.items():
+        for digest, name in new.types.items():
+            known = past.get(name, {})
+            if known and digest not in known and digest not in living:
+                old = list(known)[-1]
+                found.setdefault(name, TypeChange(obj, name, (old,), (digest,), known[old], new.layouts.get(digest)))
+    return list(found.values())
+
+
 def _layout(maps: Mapping[str, ObjectMap], digest: str) -> str | None:
     return next((m.layouts[digest] for m in maps.values() if digest in m.layouts), None)
 

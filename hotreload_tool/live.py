@@ -126,6 +126,9 @@ class LiveState:
     definitions: dict[str, tuple[Definition, ...]] = field(default_factory=dict)  # name -> who defines it, in link order
     order: dict[str, int] = field(default_factory=dict)                 # object -> position in link order
     retired_statics: dict[str, dict[str, Retired]] = field(default_factory=dict)  # object -> name in `data` -> static local
+    knew: set[tuple[str, str]] = field(default_factory=set)             # (object, printed type) that a generation's map had
+    brought: set[str] = field(default_factory=set)                      # objects of which a generation brought code or data
+    past_types: dict[str, dict[str, str | None]] = field(default_factory=dict)  # printed type that left -> digest -> layout
 
     def redefined(self, news: Mapping[str, ObjectMap | None]) -> dict[str, tuple[Definition, ...]]:
         """Who defines each name that an object of `news` defines or used to define, once `news` are in (None: an object
@@ -142,12 +145,27 @@ class LiveState:
             found.sort(key=lambda d: self.order.get(d.object, len(self.order)))
         return {name: tuple(found) for name, found in names.items()}
 
+    def may_know_type(self, name: str) -> bool:
+        """Whether the process ever had code or data of an object file that ever had a type of this printed name. If not, no
+        object of such a type can exist. (A file counts as a whole: a renamed type leaves code as it is.)"""
+        in_image = [m for m in self.facts.maps if name in m.types.values()]
+        later = {obj for obj, known in self.knew if known == name}
+        return not later.isdisjoint(self.brought | {m.object for m in self.facts.maps if self._is_linked(m)}) \
+            or any(map(self._is_linked, in_image))
+
+    def _is_linked(self, m: ObjectMap) -> bool:
+        """Whether something of this object of the image lives: the linker may have left all of it out (--gc-sections)."""
+        names = [e.name for e in difference.entries(m)]
+        return not names or any(n in self.functions or n in self.data for n in names)
+
     def copy(self) -> LiveState:
         """Independent of the original; entries are immutable and shared."""
         return dataclasses.replace(
             self, maps=dict(self.maps), functions=dict(self.functions), data=dict(self.data),
             types={s: set(objects) for s, objects in self.types.items()}, definitions=dict(self.definitions),
-            order=dict(self.order), retired_statics={obj: dict(found) for obj, found in self.retired_statics.items()})
+            order=dict(self.order), knew=set(self.knew), brought=set(self.brought),
+            past_types={name: dict(layouts) for name, layouts in self.past_types.items()},
+            retired_statics={obj: dict(found) for obj, found in self.retired_statics.items()})
 
 
 # ---- the image as built ------------------------------------------------------------------------------------------
@@ -358,10 +376,13 @@ def _entry_of(state: LiveState, record: Mapping[str, Any],
 def _replace_maps(state: LiveState, news: Mapping[str, ObjectMap], redefined: Mapping[str, tuple[Definition, ...]]) -> None:
     for obj, new in news.items():
         old = state.maps.get(obj)
+        if old is None or new.types != old.types:
+            state.knew.update((obj, name) for name in new.types.values())
         for signature in old.types if old else ():
             users = state.types[signature]
             users.discard(obj)
-            if not users:
+            if old and not users:
+                state.past_types.setdefault(old.types[signature], {})[signature] = old.layouts.get(signature)
                 del state.types[signature]
         for signature in new.types:
             state.types.setdefault(signature, set()).add(obj)
@@ -376,6 +397,7 @@ def _replace_maps(state: LiveState, news: Mapping[str, ObjectMap], redefined: Ma
 
 def _replace_functions(state: LiveState, image: Mapping[str, Any], generation: int) -> None:
     """Removed functions stay: old callers and stored pointers go on using them, and their names may come back."""
+    state.brought.update(str(r["object"]) for r in (*image["changed"], *image["added"], *image["data"]["added"]))
     for record in image["changed"]:
         entry = _function_entry(state, record)
         old = state.functions.get(entry.name)

@@ -299,6 +299,11 @@ class _Work:
         changes: dict[str, list[TypeChange]] = {}
         for change in difference.layout_changes(olds, self.maps, elsewhere):
             changes.setdefault(change.name, []).append(change)
+        for change in difference.returned_types(self.live.past_types, self.live.types.keys(), self.maps):
+            changes.setdefault(change.name, [change])
+        for name in [n for n in changes if not self.live.may_know_type(n)]:
+            self.plan.notes.append(f"{name} has another layout; the process has no code that knows it, and so no object of it")
+            del changes[name]
         wrong = {name: found for name, found in changes.items() if not all(c.compatible for c in found)}
         self.plan.notes += [c.compatible.note for name in sorted(changes.keys() - wrong.keys())
                             for c in changes[name][:1] if c.compatible]

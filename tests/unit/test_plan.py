@@ -497,6 +497,47 @@ OLD_POINT = {"types": {"1" * 16: "struct point"}, "layouts": {"1" * 16: "struct 
 NEW_POINT = {"types": {"2" * 16: "struct point"}, "layouts": {"2" * 16: "struct 12\n0 int x\n4 int y\n8 int z"}}
 
 
+def layout(digit: str, members: str, name: str = "struct point") -> dict[str, dict[str, str]]:
+    return {"types": {digit * 16: name}, "layouts": {digit * 16: f"struct {4 * members.count('int')}\n{members}"}}
+
+
+TWO, THREE = layout("1", "0 int x\n4 int y"), layout("2", "0 int x\n4 int y\n8 int z")
+
+
+def test_a_changed_layout_that_no_code_of_the_process_knows_is_taken():
+    """A new source file of which nothing was reached yet: what it defines is in no process."""
+    main = objmap("a.o", fn("f", "1"))
+    live = apply(from_image(image(main)), made := make_plan(from_image(image(main)), {
+        "a.o": objmap("a.o", fn("f", "2")), "b.o": objmap("b.o", fn("g"), **TWO)}))
+    assert made.refusals == [] and [a.name for a in made.added] == []
+    news = {"a.o": objmap("a.o", fn("f", "3", ["g"])), "b.o": objmap("b.o", fn("g", "2"), **THREE)}
+    made = make_plan(live, news)
+    assert made.refusals == [] and [a.name for a in made.added] == ["g"]
+    assert any("struct point has another layout; the process has no code that knows it" in note for note in made.notes)
+    live = apply(live, made)
+    changed = {"b.o": objmap("b.o", fn("g", "3"), **layout("3", "0 int x"))}
+    assert refused(make_plan(live, changed)) == [("type-layout", "b.o", "struct point")], "now there is such code"
+
+
+def test_a_changed_layout_is_refused_if_any_code_of_its_file_lives():
+    old = objmap("a.o", fn("f", "1"), fn("unused", "1"), **TWO)
+    new = objmap("a.o", fn("f", "2", ["unused"]), fn("unused", "2"), **THREE)
+    assert refused(plan(old, new, without=["unused", "unused.hr_slot", "unused.hr_body"])) == [
+        ("type-layout", "a.o", "struct point")]
+    gone = [n + suffix for n in ("f", "unused") for suffix in ("", ".hr_slot", ".hr_body")]
+    main = objmap("main.o", fn("main", "1"))
+    live = from_image(image(main, old, without=gone))
+    made = make_plan(live, {"a.o": new, "main.o": objmap("main.o", fn("main", "2", ["f"]))})
+    assert made.refusals == [], "the linker left out all of the file"
+
+
+def test_a_type_that_comes_back_with_another_layout_is_refused():
+    live = from_image(image(objmap("a.o", fn("f", "1"), **TWO)))
+    live = apply(live, plan(live, objmap("a.o", fn("f", "2"))))
+    assert refused(plan(live, objmap("a.o", fn("f", "3"), **THREE))) == [("type-layout", "a.o", "struct point")]
+    assert refused(plan(live, objmap("a.o", fn("f", "3"), **TWO))) == []
+
+
 def test_a_changed_layout_is_explained_with_the_variables_that_hold_it():
     held, other = var("p", type="struct point *[3]", size=24), var("q~a.o", type="struct pointer")
     made = plan(objmap("a.o", held, other, **OLD_POINT), objmap("a.o", held, other, **NEW_POINT))
