@@ -4,7 +4,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .. import names
 from ..payload import NEW_SUFFIX
+from .linked import TLS
 from .space import Space, stub_slot
 from .tables import Payload, loaded_word
 
@@ -62,7 +64,8 @@ def _data(payload: Payload, entry: dict[str, Any]) -> Iterator[str]:
 
 def _bound(entry: dict[str, Any], space: Space) -> Iterator[str]:
     """What goes on under a new name must begin where something is."""
-    thread_local = {s.value for s in space.image.symbols if s.type == 6 and s.defined}
+    thread_local = {s.value for s in space.image.symbols if s.type == TLS and s.defined}
+    room = [range(s.value, s.value + s.size) for s in space.image.symbols if s.name == names.TLS_RESERVE and s.type == TLS]
     for b in entry["data"]["bound"]:
-        if not space.symbols_at(b["address"]) and b["address"] not in thread_local:
+        if not space.symbols_at(b["address"]) and b["address"] not in thread_local and not any(b["address"] in r for r in room):
             yield f"{b['name']} is said to live at {b['address']:#x}, where nothing begins"

@@ -168,10 +168,18 @@ def start_problems(payload: Payload) -> Iterator[str]:
     file = payload.file
     yield from (f"{_START_TAGS[tag]} is {value:#x}: code would run" for tag, value in file.dynamic
                 if tag in _START_TAGS and value)
-    if payload.tables["init_array"] != (0, 0):
-        yield "its header names constructors"
+    yield from _initialiser_problems(payload)
     if any(s.type == "PT_TLS" for s in file.segments):
         yield "it brings thread-local variables of its own"
+
+
+def _initialiser_problems(payload: Payload) -> Iterator[str]:
+    """One function, which initialises the new objects (runtime/initialise.cc)."""
+    start, count = payload.tables["init_array"]
+    if count > 1 or bool(count) != bool(start):
+        yield f"its header names {count} functions at {start:#x} that initialise new objects"
+    elif count and not payload.file.executable(tables.loaded_word(payload.file, start)):
+        yield "what initialises its new objects is not code of its own"
 
 
 def export_problems(file: Linked) -> Iterator[str]:

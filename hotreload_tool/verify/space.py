@@ -9,7 +9,7 @@ from bisect import bisect_right
 from functools import cached_property
 
 from .. import abi, names
-from .linked import FUNC, OBJECT, PF_W, PF_X, SHF_TLS, Linked, Symbol, Unreadable
+from .linked import FUNC, OBJECT, PF_W, PF_X, SHF_TLS, TLS, Linked, Symbol, Unreadable
 from .tables import Payload, loaded_word, slots
 
 _IMAGE_MAGIC = 0x31474D49            # HR_IMAGE_MAGIC of runtime/hotreload_abi.h
@@ -122,6 +122,20 @@ class Space:
     @cached_property
     def _object_starts(self) -> dict[int, list[int]]:
         return {i: [s.value for s in found] for i, found in self._objects.items()}
+
+    @cached_property
+    def tls_start(self) -> int:
+        """Where the initial values of the image's thread-locals begin; 0 if it has none."""
+        return next((s.address for s in self.image.segments if s.type == "PT_TLS"), 0)
+
+    @cached_property
+    def thread_room(self) -> tuple[int, int]:
+        """The range of those that the runtime keeps for new thread-locals; empty if it begins every thread with zeros."""
+        segment = next((s for s in self.image.segments if s.type == "PT_TLS"), None)
+        room = next((s for s in self.image.symbols if s.name == names.TLS_RESERVE and s.type == TLS and s.defined), None)
+        if segment is None or room is None or room.value + room.size > segment.file_size:
+            return 0, 0
+        return segment.address + room.value, segment.address + room.value + room.size
 
     def object_at(self, address: int) -> tuple[Symbol, int] | None:
         """The data symbol at or before `address` in its section, and where the next one (or the section) begins."""

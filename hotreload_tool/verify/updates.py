@@ -9,7 +9,7 @@ from .linked import Linked, Unreadable
 from .space import Space
 from .tables import R_64, R_GLOB_DAT, Payload, Update, loaded_word
 
-_CONSTANT, _MERGE = int(abi.UpdateFlags.CONSTANT), int(abi.UpdateFlags.MERGE)
+_CONSTANT, _MERGE, _THREADS = int(abi.UpdateFlags.CONSTANT), int(abi.UpdateFlags.MERGE), int(abi.UpdateFlags.THREADS)
 
 
 def problems(payload: Payload, entry: dict[str, Any], space: Space) -> Iterator[str]:
@@ -17,6 +17,10 @@ def problems(payload: Payload, entry: dict[str, Any], space: Space) -> Iterator[
     spans: list[tuple[int, int]] = []
     for number, update in enumerate(payload.updates):
         where = f"update {number}, {update.size} bytes at {update.address:#x},"
+        spans.append((update.address, update.address + update.size))
+        if update.flags == _THREADS:
+            yield from (f"{where} {why}" for why in _initial_value(update, payload, entry, space))
+            continue
         yield from (f"{where} {why}" for why in _one(update, payload, space))
         owner = [name for (start, size), name in named.items()
                  if start <= update.address and update.address + update.size <= start + size]
@@ -24,18 +28,35 @@ def problems(payload: Payload, entry: dict[str, Any], space: Space) -> Iterator[
             yield f"{where} belongs to no object that the manifest names"
         elif not _is_called(owner[0], update, space):
             yield f"{where} is said to be in {owner[0]}; the object there is {_called(update, space)}"
-        spans.append((update.address, update.address + update.size))
     spans.sort()
     yield from (f"two updates write to {start:#x}" for (_, end), (start, _) in zip(spans, spans[1:]) if start < end)
+
+
+def _outside(update: Update, payload: Payload) -> list[str]:
+    return [f"takes its {what} content from {at:#x}, outside of the payload"
+            for what, at in (("old", update.old_content), ("new", update.new_content))
+            if not update.size or payload.file.load_of(at, update.size) is None][:1]
+
+
+def _initial_value(update: Update, payload: Payload, entry: dict[str, Any], space: Space) -> Iterator[str]:
+    """Of a new thread-local: in the room that the runtime keeps in the program's TLS segment."""
+    yield from (outside := _outside(update, payload))
+    start, end = space.thread_room
+    if entry["kind"] == "shared" or not start <= update.address < update.address + update.size <= end:
+        yield "does not lie in the room that the program keeps for thread-locals"
+    elif not any(space.tls_start + b["address"] == update.address for b in entry["data"]["bound"]):
+        yield "belongs to no thread-local that the manifest names"
+    elif not outside and not _same_before(update, payload, space):
+        yield "expects what is not there"
 
 
 def _one(update: Update, payload: Payload, space: Space) -> Iterator[str]:
     if update.flags not in (0, _CONSTANT, _MERGE):
         yield f"has flags {update.flags:#x}"
-    for what, at in (("old", update.old_content), ("new", update.new_content)):
-        if not update.size or payload.file.load_of(at, update.size) is None:
-            yield f"takes its {what} content from {at:#x}, outside of the payload"
-            return
+    outside = _outside(update, payload)
+    if outside:
+        yield outside[0]
+        return
     if not space.is_sealed_or_data(update.address, update.size):
         yield "does not lie in data of the image or of an earlier generation"
         return

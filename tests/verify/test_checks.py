@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bundles import Broken, Made, named
+from bundles import Broken, Made, make, named
+from casetools import CASES, Configuration, read_case
 
 from hotreload_tool.verify import Given, verify
 from hotreload_tool.verify.redirects import _targets
@@ -429,6 +430,15 @@ def test_a_good_bundle_passes_every_check(made: Made, generation: int) -> None:
     verdict = verify(made.bundles[generation - 1], Given([made.image], made.bundles[:generation - 1]))
     assert [(o.check, o.problems, o.why) for o in verdict.outcomes if o.status != "passed"] == []
     assert {o.check for o in verdict.outcomes} == set(OF_A_BUNDLE)
+
+
+@pytest.mark.parametrize("name", ["cc-new-object", "cc-new-inline-object", "thread-local-value"])
+def test_bundles_with_code_and_values_for_new_objects_pass(tmp_path: Path, name: str) -> None:
+    configuration = Configuration.parse("gcc -O2 pie")
+    made = make(read_case(CASES / name), configuration, tmp_path / "made", tmp_path / "shared")
+    for generation, bundle in enumerate(made.bundles):
+        verdict = verify(bundle, Given([made.image], made.bundles[:generation]))
+        assert [(o.check, o.problems, o.why) for o in verdict.outcomes if o.status != "passed"] == []
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.check}-{m.what}")
