@@ -410,6 +410,13 @@ enum hr_code hr_apply(const struct hr_order *order, struct hr_text *text, int *g
   return code;
 }
 
+/* What initialises new objects may use those of the library's own, which are made only when its constructors have
+ * run. */
+static bool brings_none(const struct hr_payload *header, struct hr_error *error) {
+  return !header->n_init_array || hr_refuse(error, HR_UNSUPPORTED, "it brings objects that code initialises, and the "
+                                                                   "library's own are not made yet");
+}
+
 /* One payload for one image, which is not `ready` yet, so that no order concerns it. Called by the thread that loads
  * it. */
 bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *error) {
@@ -424,7 +431,7 @@ bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *e
   c->elf = &t->elfs[0];
   c->loaded = *loaded;
   strncpy(c->name, loaded->name, sizeof c->name - 1);
-  done = hr_elf_read(&t->elfs[0], file, error) && prepare_candidate(c, error);
+  done = hr_elf_read(&t->elfs[0], file, error) && brings_none(&t->elfs[0].header, error) && prepare_candidate(c, error);
   if (done)
     hr_commit_alone(t);
   else

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -205,6 +206,21 @@ def test_a_file_that_is_gone_or_changed(target: Image, plugin: Image, thousand: 
         unload(program, plugin)
         load(program, plugin)                           # from the file it was given last
         program.ask("library", r"^library 2000010\n")
+
+
+def test_objects_that_code_initialises_come_after_the_librarys_own(target: Image, plugin: Image, thousand: Payload,
+                                                                   tmp_path: Path) -> None:
+    data = bytearray(thousand.path.read_bytes())
+    header = data.index(abi.PAYLOAD_MAGIC.to_bytes(8, "little"))
+    struct.pack_into("<Q", data, header + abi.PAYLOAD_TABLES["init_array"] + 8, 1)
+    bringing = tmp_path / "bringing.so"
+    bringing.write_bytes(data)
+    with start(target) as program:
+        later(program.pid, bringing)
+        load(program, plugin)
+        program.ask("library", r"^library 90\n", reject="010")
+        missed = image_of(program.pid, plugin).missed
+        assert missed and missed["generation"] == 1 and "the library's own are not made yet" in str(missed["reason"])
 
 
 def test_a_file_without_a_name(target: Image, plugin: Image, thousand: Payload, tmp_path: Path) -> None:
