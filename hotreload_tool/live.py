@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from . import difference
 from .difference import Definition, Retired
 from .errors import Damaged, NotForImage, Refusal, Refused
-from .names import BODY_SUFFIX, LOCAL_SEPARATOR, SLOT_SUFFIX
+from .names import BODY_SUFFIX, LOCAL_SEPARATOR, RUNTIME_PREFIX, SLOT_SUFFIX
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
 
 _BEHIND = 64            # bytes between the end of a function's code and its stub, at most: alignment
@@ -273,6 +273,9 @@ class _Symbols:
         yield from (s for s in self._public.values() if not s.name.endswith((SLOT_SUFFIX, BODY_SUFFIX)))
         yield from (found[0] for name, found in self._hidden.items() if len(found) == 1
                     and name not in self._public and not name.endswith((SLOT_SUFFIX, BODY_SUFFIX)))
+        # ld.bfd leaves no trace of the runtime's functions having been hidden and not file-local.
+        yield from (found[0] for name, found in self._local.items() if len(found) == 1 and found[0].type == "FUNC"
+                    and name.startswith(RUNTIME_PREFIX) and name not in self._public and name not in self._hidden)
 
 
 def _new_data(entry: DataEntry, obj: str, address: int, generation: int) -> LiveData:

@@ -14,6 +14,7 @@ LOCAL_SEPARATOR = "~"         # NAME~OBJECT: a file-local symbol made unique in 
 SLOT_SECTION = ".data.rel.ro.hr_slot"   # falls into RELRO with every default linker script
 MAP_SECTION = ".hotreload.map"          # object maps, not allocated, concatenated by the linker
 PAYLOAD_SECTION = ".hotreload.payload"  # payload header and tables, see runtime/hotreload_abi.h
+RUNTIME_PREFIX = "hotreload_"           # what programs may call of the runtime: runtime/hotreload.h
 TLS_RESERVE = "hr_tls_reserve"          # the runtime's room for thread-locals that patches bring
 PAYLOAD_SYMBOL = "hr_payload"           # e_entry of a payload: address of its header
 NOTE_OWNER = b"hotreload\0"             # PT_NOTE by which an agent finds instrumented images
