@@ -27,9 +27,11 @@ def built(name: str, tmp_path: Path) -> Iterator[Workspace]:
     "g++ {flags} -std=c++17 -pthread server/src/main.cc server/src/routes.cc",
     "gcc {flags} plugin/src/host.c -ldl",
     "gcc {flags} -shared -fPIC plugin/src/plugin.c",
-], ids=["animation", "server", "host", "plugin"])
+    "gcc {flags} -pthread search/src/main.c search/src/board.c",
+    "gcc {flags} events/src/main.c events/src/handler.c",
+], ids=["animation", "server", "host", "plugin", "search", "events"])
 def test_compiles_without_a_warning(command: str, tmp_path: Path) -> None:
-    flags = f"-O2 -Wall -Wextra -Werror -o {tmp_path / 'out'}"
+    flags = f"-O2 -Wall -Wextra -Werror -I{REPO / 'runtime'} -o {tmp_path / 'out'}"
     run(command.format(flags=flags).split(), cwd=EXAMPLES, code=0)
 
 
@@ -130,6 +132,45 @@ def test_plugin(tmp_path: Path) -> None:
         project.scons("hotpatch")
         host.ask("ab 12", r"^line 2: 5 characters, 6 letters in all\n", reject="so far")
         assert host.finish() == 0
+
+
+def ask_until(search: Program, ways: int, other: int) -> int:
+    """Ask until a board was finished with so many ways; how many boards there were. Others may have `other` ways before."""
+    while True:
+        said = search.ask("", r"^(\d+) boards, the last one with (\d+) ways\n")
+        if int(said[2]) == ways:
+            return int(said[1])
+        assert int(said[2]) in (0, other), "a board was counted by two rules"
+
+
+def test_search_returns_to_its_safepoints(tmp_path: Path) -> None:
+    """All workers are deep in the function that changes, at all times; the patch goes in at once, and no board mixes rules."""
+    with built("search", tmp_path) as project, project.start(["build/search"]) as search:
+        search.expect("searching\n")
+        before = ask_until(search, 92, 92)
+        project.edit("src/board.c", "columns == 0 ||\n         abs(columns) == rows;", "columns == 0 || (rows < 0);")
+        said = project.scons("hotpatch", "HOTPATCH_WHEN=safepoint").out
+        assert "3 threads stopped" in said, said
+        between = ask_until(search, 40320, 92)
+        assert between >= before
+        ask_until(search, 40320, 40320)
+        project.edit("src/board.c", "columns == 0 || (rows < 0);", "columns == 0 || abs(columns) == rows;")
+        project.scons("hotpatch", "HOTPATCH_WHEN=safepoint")
+        assert ask_until(search, 92, 40320) >= between
+        ask_until(search, 92, 92)
+        assert search.finish() == 0
+
+
+def test_events_takes_a_patch_while_its_loop_sleeps(tmp_path: Path) -> None:
+    with built("events", tmp_path) as project, project.start(["build/events"]) as events:
+        events.expect("waiting\n")
+        events.ask("one", r"^line 1: one\n")
+        assert project.status(events)["mode"] == "poll"
+        assert len(list(Path(f"/proc/{events.pid}/task").iterdir())) == 1
+        project.edit("src/handler.c", "line %ld: %s", "%ld. %s")
+        project.scons("hotpatch")                      # nothing comes in meanwhile but the patch
+        events.ask("two", r"^2\. two\n", reject="line")
+        assert events.finish() == 0
 
 
 def test_without_the_tool_it_is_a_plain_program(tmp_path: Path) -> None:
