@@ -20,7 +20,7 @@ from . import building, names, settings
 from .request import HotpatchRequest, ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from .scons_env import Env, Node, errors_for_people, instruments, process_environment, relative_path, state_directory, words
 
-TARGET = "hotpatch"
+TARGET, VERIFY = "hotpatch", "hotpatch-verify"
 _LINK_VARIABLES = {"program": ("$LINK", "$LINKFLAGS"), "shared": ("$SHLINK", "$SHLINKFLAGS"),
                    "module": ("$LDMODULE", "$LDMODULEFLAGS")}
 
@@ -59,17 +59,17 @@ class HotpatchAlias(SCons.Node.Alias.Alias):    # type: ignore[misc]  # SCons is
         return [part.node for image in _images.values() for part in parts(image) if is_object(part.node, image.env)]
 
 
-def declare_target(env: Env, run: Any) -> None:
-    """Make `scons hotpatch` call `run(target, source, env)` when all objects of all images are up to date."""
+def declare_target(env: Env, run: Any, name: str = TARGET) -> None:
+    """Make `scons NAME` call `run(target, source, env)` when all objects of all images are up to date."""
     known = SCons.Node.Alias.default_ans
-    if isinstance(known.lookup(TARGET), HotpatchAlias):
+    if isinstance(known.lookup(name), HotpatchAlias):
         return
-    if TARGET in known:
-        raise UserError(f"hotreload: this build defines a target named {TARGET!r} itself; rename it, or load the tool "
+    if name in known:
+        raise UserError(f"hotreload: this build defines a target named {name!r} itself; rename it, or load the tool "
                         "before it is defined")
-    known[TARGET] = HotpatchAlias(TARGET)
+    known[name] = HotpatchAlias(name)
     scanner = ScannerBase(_no_includes, name="hotpatch")
-    env.AlwaysBuild(env.Alias(known[TARGET], [], Action(run, strfunction=_announce), target_scanner=scanner))
+    env.AlwaysBuild(env.Alias(known[name], [], Action(run, strfunction=_announce), target_scanner=scanner))
 
 
 def _no_includes(node: Node, env: Env, path: Any) -> list[Node]:
@@ -77,7 +77,7 @@ def _no_includes(node: Node, env: Env, path: Any) -> list[Node]:
 
 
 def _announce(target: list[Node], source: list[Node], env: Env) -> str:
-    return " ".join([TARGET, *sorted(map(str, _images))])
+    return " ".join([str(target[0]), *sorted(map(str, _images))])
 
 
 def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
@@ -99,6 +99,28 @@ def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
         code = hotpatch.run(request)
     if code:
         raise BuildError(node=target[0], errstr="not patched, for the reasons above", status=code)
+
+
+def run_verify(target: list[Node], source: list[Node], env: Env) -> None:
+    """The action of `hotpatch-verify`. Raises BuildError when a bundle is unsound, or could not be checked, or an edit is
+    refused."""
+    import SCons.Script
+    request = build_request(env, False, bool(env.GetOption("silent")))
+    top, directory = env.Dir("#").get_abspath(), request.directory
+    junit, sarif = (os.path.join(top, SCons.Script.ARGUMENTS.get(name, os.path.join(directory, default)))
+                    for name, default in (("HOTPATCH_JUNIT", "verify.xml"), ("HOTPATCH_SARIF", "verify.sarif")))
+    against = [os.path.join(top, word) for word in SCons.Script.ARGUMENTS.get("HOTPATCH_AGAINST", "").split(":") if word]
+    missing = [path for path in against if not os.path.isfile(path)]
+    if missing:
+        raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_AGAINST: {missing[0]}: no such file")
+    with errors_for_people(target[0]):
+        from pathlib import Path
+
+        from .verify import tree
+        os.makedirs(directory, exist_ok=True)
+        code = tree.run(request, Path(junit), Path(sarif), [Path(path) for path in against])
+    if code:
+        raise BuildError(node=target[0], errstr="not verified, for the reasons above", status=code)
 
 
 def _one_of(node: Node, name: str, values: tuple[str, ...]) -> str:

@@ -60,9 +60,11 @@ def generate(env: Env, **kw: Any) -> None:
     if not _switched_on(arguments):
         env["_HOTRELOAD_SIGNATURE"] = ""       # what says that the tool works here; no target can switch it on again
         scons_images.declare_target(env, scons_images.refuse_hotpatch)
+        scons_images.declare_target(env, scons_images.refuse_hotpatch, scons_images.VERIFY)
         return
     _hook_links(env)
     scons_images.declare_target(env, scons_images.run_hotpatch)
+    scons_images.declare_target(env, scons_images.run_verify, scons_images.VERIFY)
     if _runs_hotpatch(env):
         scons_images.lock_tree(env)
 
@@ -126,7 +128,7 @@ def _add_help() -> None:
 
 def _runs_hotpatch(env: Env) -> bool:
     script = sys.modules.get("SCons.Script")
-    if script is None or scons_images.TARGET not in script.COMMAND_LINE_TARGETS:
+    if script is None or not {scons_images.TARGET, scons_images.VERIFY} & set(script.COMMAND_LINE_TARGETS):
         return False
     return not any(env.GetOption(option) for option in ("no_exec", "clean", "help", "interactive"))
 
