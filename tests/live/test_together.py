@@ -74,16 +74,14 @@ def wait_for_agents(work: Workspace, pids: list[int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    source = workers.write(tmp_path_factory.mktemp("workers") / "source")
-    with workspace(source, source.parent / "built") as work:
-        work.scons()
-        yield work.path
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return workers.write(tmp_path_factory.mktemp("workers") / "source")
 
 
 @pytest.fixture
-def work(built: Path, tmp_path: Path) -> Iterator[Workspace]:
-    with workspace(built, tmp_path / "workers") as copy:
+def work(source: Path, request: pytest.FixtureRequest) -> Iterator[Workspace]:
+    """Beside those of other tests, so that they share the cache of SCons."""
+    with workspace(source, source.parent / re.sub(r"\W", "_", request.node.name)) as copy:
         copy.scons()
         yield copy
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 SCONSTRUCT = """\
 DefaultEnvironment(tools=[])
+CacheDir('../cache')     # what one test built, the next one takes
 env = Environment(tools=['default', 'hotreload'], CCFLAGS=['-O2', '-g'], LIBS=['pthread'])
 env.Program('build/workers', Glob('src/*.c'))
 """
