@@ -119,6 +119,27 @@ def test_all_of_them(family: Family) -> None:
     family.expect_all(OLD)
 
 
+def test_scons_hotpatch_patches_all_or_none(family: Family) -> None:
+    """One vetoes. Another was started after a first patch, and takes that one first."""
+    work = family.work
+    work.edit("src/steps.c", OLD, "good morning")
+    work.scons("hotpatch")
+    with work.start(["build/workers"]) as late:
+        late.expect(r"^0 is \d+\n")
+        family.ask(3, "veto", "veto 1")
+        work.edit("src/steps.c", "good morning", NEW)
+        refused = work.scons("hotpatch", code=2)
+        assert f"(pid {family.pids[3]}): nothing changed in this process" in refused.err
+        assert "left unchanged, since all of them are patched or none" in refused.err
+        family.expect_all("good morning")
+        late.ask("0 say", r"^0 good morning\n", reject=NEW)
+        family.ask(3, "veto", "veto 0")
+        work.scons("hotpatch")
+        family.expect_all(NEW)
+        late.ask("0 say", rf"^0 {NEW}\n", reject="morning")
+        assert set(generations(work).values()) == {2}
+
+
 @pytest.mark.parametrize(("why", "number"), [("blocked", 2), ("blocked", 5), ("veto", 0), ("stopped", 3)])
 def test_one_that_cannot_keeps_the_others_as_they_were(family: Family, why: str, number: int) -> None:
     """The process that forked the others, a worker, or a separate start."""
