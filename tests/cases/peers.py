@@ -146,7 +146,8 @@ LIBPULP = {
     "deadlock": shown(f"{LIVE}::test_patches_come_in_while_threads_fork", f"{QUIESCENT}::test_many_threads"),
     "asunsafe_conversion": shown("signal-handler", f"{LIVE}::test_signals_and_wakeups"),
     "redzone": senseless(PTRACE),
-    "syscall_restart": shown(f"{LIVE}::test_signals_and_wakeups", f"{QUIESCENT}::test_sleepers_get_what_they_waited_for"),
+    "syscall_restart": shown(f"{LIVE}::test_signals_and_wakeups",
+                             f"{QUIESCENT}::test_sleepers_that_are_woken_get_what_they_waited_for"),
     "terminal": shown(f"{LIVE}::test_signals_and_wakeups"),
     "pagecross": senseless("no byte of code is written"),
     "hidden": shown("hidden"),
@@ -236,7 +237,7 @@ LINUX = {
         "tests/runtime/test_faults.py::test_failing_step_leaves_no_trace", f"{REFUSALS}::test_arena_that_is_nearly_full"
     ),
     "graph-traced callee": senseless(KERNEL),
-    "function asleep": shown(f"{QUIESCENT}::test_sleepers_get_what_they_waited_for"),
+    "function asleep": shown(f"{QUIESCENT}::test_sleepers_that_are_woken_get_what_they_waited_for"),
 }
 
 OTHERS = {
@@ -255,7 +256,7 @@ OTHERS = {
     "Kitsune automigrate, autoxf, cast, generics, shallow, swapvars, union, uint64, alloctrack, prestartxform": senseless(
         MIGRATION
     ),
-    "Kitsune condwait": shown(f"{QUIESCENT}::test_sleepers_get_what_they_waited_for"),
+    "Kitsune condwait": shown(f"{QUIESCENT}::test_sleepers_that_are_woken_get_what_they_waited_for"),
     "Kitsune deptrack": shown("tests/scons/test_hotpatch_target.py::test_compiles_what_changed_and_never_relinks"),
     "Kitsune argcargv": senseless("the process goes on; main is not called again"),
     "Kitsune plugin": shown("tests/live/test_examples.py::test_plugin"),
