@@ -289,6 +289,25 @@ def test_safepoints_of_all(folder: Path, threads: Image) -> None:
             program.ask("end", r"^ended, mixed 0\n")
 
 
+def test_programs_that_poll(polling: Image, new_polling: Payload) -> None:
+    """Both have to be in hotreload_poll() within 100 ms; where that fails, neither has the patch."""
+    with start(polling) as one, start(polling) as other, ThreadPoolExecutor(1) as pool:
+        for _ in range(50):
+            asked = pool.submit(give, [one, other], new_polling, "now")
+            while not asked.done():
+                for program in (one, other):
+                    program.send("poll\n")
+                for program in (one, other):
+                    program.expect(r"^poll \d\n")
+            if asked.result().results:
+                break
+            for program in (one, other):
+                program.ask("value", r"^value 1\d\d\n", reject="value 11")
+        assert len(asked.result().results) == 2
+        for program in (one, other):
+            program.ask("value", r"^value 11\d\d\n", reject=r"value 1\d\d\n")
+
+
 def ask(program: Program, payload: Payload, ballot: int | None) -> process.ApplyResult:
     return process.apply(program.pid, [payload.path], when="safepoint", timeout=1.5, ballot=ballot)
 
