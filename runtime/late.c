@@ -319,7 +319,7 @@ bool hr_late_is_current(struct hr_transaction *t) {
 
   for (i = 0; i < t->n_keeps && !t->overtaken; i++)
     t->overtaken = t->keeps[i].chain->arriving || t->keeps[i].chain->arrivals != t->keeps[i].arrivals;
-  return !t->overtaken || hr_refuse(t->error, HR_BUSY, "a library that it changes is being loaded; try again");
+  return !t->overtaken || hr_refuse(t->error, HR_BUSY, "a library that it changes was loaded meanwhile");
 }
 
 void hr_late_free(struct hr_transaction *t) {

@@ -1,5 +1,6 @@
 /* A program whose patches crash. Reads commands, one a line, and answers each with one line. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -192,6 +193,8 @@ static void command(const char *line) {
     in_child();
   else if (!strcmp(line, "crash"))
     crash();
+  else if (!strncmp(line, "load ", 5))
+    printf("loaded %d\n", dlopen(line + 5, RTLD_NOW | RTLD_LOCAL) != NULL);
   else if (!strcmp(line, "declare"))
     (declare_and_return(), printf("declared\n"));
   else if (!strcmp(line, "data"))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from runtimetools import (
     wait_for_agent,
 )
 
-from hotreload_tool import abi, process
+from hotreload_tool import abi, guard, process
 from livetools import Program
 
 ZERO = "0" * 64
@@ -314,6 +315,41 @@ def test_reverting_what_was_never_kept(target: Image, plugin: Image, thousand: P
             process.revert(program.pid, plugin.build_id.hex(), 2)
         assert caught.value.code is abi.Code["OUT_OF_ORDER"]
         assert process.revert(program.pid, plugin.build_id.hex(), 1).already
+
+
+@pytest.fixture(scope="module")
+def crashing(folder: Path) -> Image:
+    return build(folder, "crashes_late", [SOURCES / "crashes.c"])
+
+
+@pytest.fixture(scope="module")
+def faulty(folder: Path, crashing: Image) -> Payload:
+    return make_payload(folder, Recipe(crashing, "int value_new(void) { return *(volatile int *)16; }", {"value": "value_new"}))
+
+
+def test_a_guard_takes_back_what_is_kept(crashing: Image, faulty: Payload, plugin: Image, thousand: Payload) -> None:
+    with start(crashing) as program:
+        later(program.pid, faulty, thousand, guard=600.0)
+        assert [k.generation for k in process.status(program.pid).kept] == [1]
+        program.ask("safely", r"^recovered from 11 after 1, blocked 0\n")
+        said = guard.read(program.pid)
+        assert said and said["reverted"]
+        assert process.status(program.pid).kept == []
+        program.ask(f"load {plugin.path}", r"^loaded 1\n")
+        assert image_of(program.pid, plugin).generation == 0
+
+
+def test_a_guard_does_not_part_a_program_from_a_library_that_came(crashing: Image, faulty: Payload, plugin: Image,
+                                                                  thousand: Payload) -> None:
+    """The library has taken the patch for good: it is not taken back in half."""
+    with start(crashing) as program:
+        later(program.pid, faulty, thousand, guard=600.0)
+        program.ask(f"load {plugin.path}", r"^loaded 1\n")
+        assert image_of(program.pid, plugin).generation == 1
+        program.send("value\n")
+        assert program.wait() == -signal.SIGSEGV
+        said = guard.read(program.pid)
+        assert said and not said["reverted"] and "was loaded meanwhile" in said["problem"]
 
 
 # ---- where it is loaded -----------------------------------------------------------------------------------------------
