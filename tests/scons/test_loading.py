@@ -102,7 +102,8 @@ def test_checkout_as_the_project_itself(tool: Path) -> None:
 def test_top_sconstruct_builds_the_examples(tool: Path) -> None:
     shutil.copy(REPO / "SConstruct", tool)
     shutil.copytree(REPO / "examples", tool / "examples", ignore=shutil.ignore_patterns("build", ".hotreload", ".sconsign*"))
-    outputs = [f"examples/{path}" for path in ("animation/build/animation", "server/build/server", "plugin/build/host")]
+    outputs = [f"examples/{path}" for path in ("animation/build/animation", "server/build/server", "plugin/build/host",
+                                               "search/build/search", "events/build/events")]
     project = Project(tool, outputs, tool)
     project.scons("-j2")
     assert all(b".hotreload.map" in (tool / path).read_bytes() for path in outputs)
