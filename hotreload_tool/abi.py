@@ -19,6 +19,9 @@ MAX_PAYLOADS = 64                # of one request
 MAX_GUARD_MS = 3600000
 
 PAYLOAD_MAGIC = 0x31444C5059415052
+SIGNATURE_MAGIC = b"HRSIGN\0\1"
+SIGNED_PREFIX = b"hotreload payload\0"
+KEY_SIZE = 32                    # bytes of a public key
 REQUEST_MAGIC = 0x31515248
 REPLY_MAGIC = 0x31505248
 BALLOT_MAGIC = 0x31425248
@@ -38,6 +41,7 @@ PAYLOAD_SIZE = PAYLOAD_HEAD.size + 16 * len(_TABLES)
 REDIRECT = struct.Struct("<QQQQQ")           # slot, old_target, new_target, old_size, new_size
 PART = struct.Struct("<QQQ")                 # start, size, redirect
 UPDATE = struct.Struct("<QQQQQ")             # address, old_content, new_content, size, flags
+SIGNATURE = struct.Struct("<8s32s64s")       # magic, key, signature: struct hr_signature
 # magic, abi, op, flags, when, timeout_ms, n_payloads, generation, build_id, guard_ms
 REQUEST = struct.Struct("<IHHIIIIQ32sQ")
 REPLY = struct.Struct("<IHHI")               # magic, abi, code, length of the JSON that follows

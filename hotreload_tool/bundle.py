@@ -93,11 +93,16 @@ def build(program: str, images: Sequence[ImagePatch], *, created: str, tool: str
         entries.append({
             **patch.entry,
             "id": generation_id(patch.entry["build_id"], patch.entry["generation"], patch.entry["parent"], patch.maps),
-            "payload": {"file": f"payload-{number}.so", "sha256": _sha256(patch.payload), "size": len(patch.payload)},
+            "payload": {"file": f"payload-{number}.so", **measured(patch.payload)},
             "maps": {"file": f"maps-{number}.json", "sha256": _sha256(maps)},
         })
     manifest = {"format": FORMAT, "tool": tool, "program": program, "created": created, "images": entries}
     return Bundle(manifest, [p.payload for p in images], [p.maps for p in images])
+
+
+def measured(payload: bytes) -> dict[str, Any]:
+    """What the manifest says of a payload's bytes."""
+    return {"sha256": _sha256(payload), "size": len(payload)}
 
 
 def encode(bundle: Bundle) -> bytes:

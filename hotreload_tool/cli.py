@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import report
-from .commands import USAGE, apply, attest, bundle, cc, diff, inspect, ps, revert, status, verify
+from .commands import USAGE, apply, attest, bundle, cc, diff, inspect, keygen, ps, revert, sign, status, verify
 from .errors import HotreloadError
 
-COMMANDS = (ps, status, apply, revert, inspect, diff, verify, attest, cc, bundle)
+COMMANDS = (ps, status, apply, revert, inspect, diff, verify, attest, keygen, sign, cc, bundle)
 INTERRUPTED = 130     # what shells report for a command ended by SIGINT
 
 

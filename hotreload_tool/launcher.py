@@ -278,7 +278,8 @@ def _link(launch: Launch, made: Sequence[str], command: list[str]) -> None:
         _become(command)
     output = asked.output or "a.out"
     runtime = _runtime(launch)
-    _run([*command_line.with_symbols(command), *runtime[:-1], *runtime_build.link_words(runtime[-1])])
+    end = runtime_build.link_words(runtime[-1], bool(launch.chosen.trusted_keys))
+    _run([*command_line.with_symbols(command), *runtime[:-1], *end])
     with building.whole_or_removed(output):
         with _errors_for_people(output):
             _file(launch, output, inputs, archives)
@@ -351,12 +352,13 @@ def _runtime(launch: Launch) -> list[str]:
         raise LauncherError(f"the runtime's sources are missing from {runtime_build.sources_directory()}; "
                             "install scons-hotreload again")
     version = building.digest_of(*(p.read_text() for p in sorted(Path(runtime_build.sources_directory()).rglob("*.[ch]"))))
-    name = runtime_build.configuration([*compiler, version], launch.chosen.arena, environment)
+    keys = _trusted_keys(launch)
+    name = runtime_build.configuration([*compiler, version], launch.chosen.arena, environment, keys)
     folder = os.path.join(launch.directory, "runtime", name)
     objects = [os.path.join(folder, f"{source.stem}.o") for source in sources if source.stem != runtime_build.POLL]
     with _locked(launch.directory):
         if not os.path.isdir(folder):
-            _make_runtime(compiler, launch.chosen.arena, list(map(str, sources)), folder)
+            _make_runtime(runtime_build.compile_command(compiler, launch.chosen.arena, keys), list(map(str, sources)), folder)
     return [*objects, os.path.join(folder, runtime_build.ARCHIVE)]
 
 
@@ -366,7 +368,21 @@ def _c_compiler(compiler: tuple[str, ...]) -> list[str]:
         *compiler, "-x", "c"]
 
 
-def _make_runtime(compiler: Sequence[str], arena: int, sources: Sequence[str], folder: str) -> None:
+def _trusted_keys(launch: Launch) -> list[bytes]:
+    """The keys of HOTRELOAD_TRUSTED_KEYS. Builds call the compiler in many directories, so its paths must be absolute."""
+    if not launch.chosen.trusted_keys:
+        return []
+    from . import signature
+    relative = [path for path in launch.chosen.trusted_keys if not os.path.isabs(path)]
+    if relative:
+        raise LauncherError(f"HOTRELOAD_TRUSTED_KEYS: {relative[0]} is not an absolute path")
+    try:
+        return signature.read_keys(launch.chosen.trusted_keys)
+    except (signature.KeyProblem, OSError) as e:
+        raise LauncherError(f"HOTRELOAD_TRUSTED_KEYS: {e}") from None
+
+
+def _make_runtime(command: Sequence[str], sources: Sequence[str], folder: str) -> None:
     """Compile it beside `folder`, which then appears at once."""
     import shutil
     import tempfile
@@ -376,12 +392,12 @@ def _make_runtime(compiler: Sequence[str], arena: int, sources: Sequence[str], f
         stems = [os.path.splitext(os.path.basename(source))[0] for source in sources]
         made = {stem: os.path.join(scratch, f"{stem}.o") for stem in stems}
         for source, path in zip(sources, made.values()):
-            _run([*runtime_build.compile_command(compiler, arena), "-o", path, source])
+            _run([*command, "-o", path, source])
         _run(["ar", "rcs", os.path.join(scratch, runtime_build.ARCHIVE), made[runtime_build.POLL]])
         os.chmod(scratch, 0o755)
         os.rename(scratch, folder)
     except Ended as e:
-        raise LauncherError(f"the runtime could not be compiled by {' '.join(compiler)} (exit code {e.code})") from None
+        raise LauncherError(f"the runtime could not be compiled by {command[0]} (exit code {e.code})") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -33,15 +33,18 @@ def sources() -> list[Path]:
     return sorted(where.glob("*.c")) if (where / f"{POLL}.c").is_file() else []
 
 
-def compile_command(compiler: Sequence[str], arena: int) -> list[str]:
-    """The command that makes an object of one source, up to `-c`."""
-    return [*compiler, *CFLAGS, f"-DHOTRELOAD_ARENA_SIZE={arena}", "-c"]
+def compile_command(compiler: Sequence[str], arena: int, keys: Sequence[bytes] = ()) -> list[str]:
+    """The command that makes an object of one source, up to `-c`. `keys`: public keys, of which one must sign what the image
+    takes."""
+    trusted = ",".join(str(byte) for key in keys for byte in key)
+    defined = [f"-DHOTRELOAD_ARENA_SIZE={arena}", *([f"-DHOTRELOAD_TRUSTED_KEYS={trusted}"] if keys else [])]
+    return [*compiler, *CFLAGS, *defined, "-c"]
 
 
-def configuration(compiler: Sequence[str], arena: int, environment: Mapping[str, str]) -> str:
+def configuration(compiler: Sequence[str], arena: int, environment: Mapping[str, str], keys: Sequence[bytes] = ()) -> str:
     """A directory name for what this compiler makes of the runtime: equal for equal configurations."""
     import hashlib
-    text = repr((list(compiler), CFLAGS, arena, sorted(environment.items())))
+    text = repr((list(compiler), CFLAGS, arena, sorted(environment.items()), *keys))
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=6).hexdigest()
 
 
@@ -50,6 +53,6 @@ def preprocessor_words(active: bool) -> list[str]:
     return [*(["-DHOTRELOAD=1"] if active else []), "-idirafter", sources_directory()]
 
 
-def link_words(archive: str) -> list[str]:
-    """The end of an image's link line, behind the runtime's objects."""
-    return [BUILD_ID, archive, "-lpthread", "-ldl"]
+def link_words(archive: str, signed: bool = False) -> list[str]:
+    """The end of an image's link line, behind the runtime's objects. `signed`: it checks signatures."""
+    return [BUILD_ID, archive, *(["-lsodium"] if signed else []), "-lpthread", "-ldl"]

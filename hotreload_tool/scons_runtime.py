@@ -44,21 +44,33 @@ def flags_of(command: list[str], language: str, env: Env) -> tuple[str, ...]:
 def nodes(env: Env, settings: Settings) -> RuntimeNodes:
     """The runtime for images of `env`. The same configuration gives the same nodes."""
     compiler = c_compiler(env)
-    name = runtime_build.configuration(compiler, settings.arena, process_environment(env))
+    keys = trusted_keys(env, settings)
+    name = runtime_build.configuration(compiler, settings.arena, process_environment(env), keys)
     key = (id(env.fs), settings.directory, name)
     if key not in _built:
-        _built[key] = _declare(env, compiler, settings.arena, f"{settings.directory}/runtime/{name}")
+        _built[key] = _declare(env, compiler, settings.arena, f"{settings.directory}/runtime/{name}", keys)
     return _built[key]
 
 
-def _declare(env: Env, compiler: list[str], arena: int, directory: str) -> RuntimeNodes:
+def trusted_keys(env: Env, settings: Settings) -> list[bytes]:
+    """The keys of HOTRELOAD_TRUSTED_KEYS. Raises UserError."""
+    if not settings.trusted_keys:
+        return []
+    from . import signature
+    try:
+        return signature.read_keys([env.File(path, "#").get_abspath() for path in settings.trusted_keys])
+    except (signature.KeyProblem, OSError) as e:
+        raise UserError(f"hotreload: HOTRELOAD_TRUSTED_KEYS: {e}") from None
+
+
+def _declare(env: Env, compiler: list[str], arena: int, directory: str, keys: list[bytes]) -> RuntimeNodes:
     sources = runtime_build.sources()
     if not sources:
         raise UserError(f"hotreload: the runtime's sources are missing from {sources_directory()}; "
                         "install scons-hotreload again")
     clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[sources_directory()],
                                           HOTRELOAD_COMPILER=compiler)
-    command = [*runtime_build.compile_command(compiler, arena), "-o", "$TARGET", "$SOURCE"]
+    command = [*runtime_build.compile_command(compiler, arena, keys), "-o", "$TARGET", "$SOURCE"]
     compile_one = Action([Action(_check_compiler, strfunction=None),
                           Action([command], "Compiling hotreload runtime $TARGET")])
     objects = {source.stem: _object(clean, source, directory, compile_one) for source in sources}

@@ -260,7 +260,7 @@ def _library_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) 
     archive = getattr(target[0].attributes, "hotreload_archive", None) if target else None
     if archive is None:
         return []
-    return runtime_build.link_words(str(archive))
+    return runtime_build.link_words(str(archive), signed=bool(checked(env).trusted_keys))
 
 
 def _after_link(env: Env, source: Nodes) -> Any:

@@ -41,6 +41,7 @@ class Settings(NamedTuple):
     arena: int                 # bytes reserved in each image for new code and data
     exclude: tuple[str, ...]   # shell patterns, matched against paths of sources relative to the top directory
     directory: str             # as SCons spells it: "#dir" or absolute
+    trusted_keys: tuple[str, ...]   # files of public keys, relative to the top directory or absolute
 
     def excludes(self, path: str) -> bool:
         """Whether the source at `path` (relative to the top directory, with slashes) stays uninstrumented."""
@@ -114,6 +115,8 @@ SETTINGS = (
             "patterns of sources left uninstrumented, relative to the top directory ('third_party/*')"),
     Setting("HOTRELOAD_DIR", "#.hotreload", _directory,
             "where baselines, bundles and the runtime's objects live; `scons -c` removes it"),
+    Setting("HOTRELOAD_TRUSTED_KEYS", (), _patterns,
+            "public keys (FILE.pub of `hotpatch keygen`): images take only bundles that one of them signed; needs libsodium"),
 )
 
 

@@ -169,7 +169,7 @@ static bool prepare_candidate(struct hr_candidate *c, struct hr_error *error) {
   return c->already || (map_payload(c, error) && hr_plan_apply(c, error) && open_pages(c, error));
 }
 
-static bool prepare(struct hr_transaction *t) {
+static bool prepare_all(struct hr_transaction *t) {
   const struct hr_request *request = t->order->request;
   uint32_t i;
 
@@ -192,6 +192,16 @@ static bool prepare(struct hr_transaction *t) {
     if (!hr_late_keep(t, &t->keeps[i]))
       return false;
   return true;
+}
+
+/* What is mapped needs no descriptor. */
+static bool prepare(struct hr_transaction *t) {
+  bool done = prepare_all(t);
+  unsigned i;
+
+  for (i = 0; i < HR_MAX_PAYLOADS; i++)
+    hr_elf_close(&t->elfs[i]);
+  return done;
 }
 
 /* Pages are opened here to find out whether they can be; hr_commit() closes and opens them as it waits. */
@@ -432,6 +442,7 @@ bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *e
   c->loaded = *loaded;
   strncpy(c->name, loaded->name, sizeof c->name - 1);
   done = hr_elf_read(&t->elfs[0], file, error) && brings_none(&t->elfs[0].header, error) && prepare_candidate(c, error);
+  hr_elf_close(&t->elfs[0]);
   if (done)
     hr_commit_alone(t);
   else

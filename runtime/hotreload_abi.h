@@ -65,6 +65,19 @@ struct hr_payload {
   uint64_t parts, n_parts;             /* pointer to, count of struct hr_part */
 };
 
+/* At the end of a signed payload file, behind all that ELF knows of: Ed25519 (RFC 8032) over HR_SIGNED_PREFIX with its
+ * final zero, and the SHA-512 of the file up to here. */
+#define HR_SIGNATURE_MAGIC "HRSIGN\0\1"
+#define HR_SIGNED_PREFIX "hotreload payload"
+#define HR_KEY_SIZE 32
+#define HR_SIGNATURE_SIZE 64
+
+struct hr_signature {
+  uint8_t magic[8];
+  uint8_t key[HR_KEY_SIZE]; /* the public one */
+  uint8_t signature[HR_SIGNATURE_SIZE];
+};
+
 /* ---- image note: how an agent finds instrumented images --------------------------------------
  * PT_NOTE with owner "hotreload", type HR_NOTE_IMAGE; its descriptor is one int64: the distance
  * from the descriptor's own address to the image's struct hr_image. */

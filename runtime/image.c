@@ -86,6 +86,7 @@ bool hr_image_prepare(void) {
   if (!hr_arena_close(hr_self.arena))
     return false;
   /* By code, which reads the GOT: for a pointer in data gold makes a PLT entry even of a symbol that nobody has. */
+  hr_self.trusts = hr_own_trusts;
   hr_self.unwinder = (struct hr_unwinder){__register_frame, __deregister_frame};
   return true;
 }

@@ -67,6 +67,9 @@ struct hr_record {
   uint8_t *applied;      /* for each update whether it was made; null if there are none */
 };
 
+enum hr_trust { HR_TRUST_GOOD, HR_TRUST_UNSIGNED, HR_TRUST_OTHER_KEY, HR_TRUST_FORGED };
+typedef enum hr_trust hr_trusts(const uint8_t *content, size_t size);
+
 struct hr_image {
   /* struct hr_image_head: read before `abi` is trusted. */
   uint32_t magic;
@@ -92,6 +95,7 @@ struct hr_image {
   int (*stacks)(void *lowest, size_t size, const void *context); /* agent only */
   void (*arrived)(struct hr_image *image);  /* agent only: called by each image's constructor and destructor */
   void (*departing)(struct hr_image *image);
+  hr_trusts *trusts; /* whether one of this image's keys signed a payload; null: it has none, and any will do */
   char missed[HR_MISSED_MAX]; /* why it could not take what it missed; empty if it did */
 };
 
@@ -175,7 +179,8 @@ bool hr_refuse(struct hr_error *error, enum hr_code code, const char *format, ..
 /* ---- payload.c ----------------------------------------------------------------------------------- */
 
 struct hr_elf { /* a payload file's headers, checked; nothing of it is mapped yet */
-  int file;
+  int file;    /* as it came; it has the name */
+  int content; /* what is read: the same, or a copy whose signature was checked */
   bool absolute; /* ET_EXEC: for an image that is not position-independent */
   Elf64_Phdr loads[HR_MAX_SEGMENTS]; /* ascending, on disjoint pages */
   unsigned n_loads;
@@ -227,6 +232,7 @@ struct hr_candidate { /* one payload for one image, or one image that goes back 
 };
 
 bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error);
+void hr_elf_close(struct hr_elf *elf);
 bool hr_payload_map(struct hr_candidate *c, struct hr_error *error);
 bool hr_payload_relocate(struct hr_candidate *c, struct hr_error *error);
 bool hr_payload_seal(struct hr_candidate *c, struct hr_error *error);
@@ -234,6 +240,11 @@ bool hr_payload_register_unwind(struct hr_candidate *c, struct hr_error *error);
 void hr_record_unregister_unwind(struct hr_record *record);
 const struct hr_segment *hr_record_segment(const struct hr_record *record, uintptr_t at, uint64_t size);
 bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size);
+
+/* ---- signature.c ------------------------------------------------------------------------------------ */
+
+extern hr_trusts *const hr_own_trusts; /* of the image this copy is linked into */
+int hr_signed_content(int file, struct hr_error *error);
 
 /* ---- rendezvous.c: halting the other threads ----------------------------------------------------- */
 

@@ -163,7 +163,7 @@ static bool read_payload_header(struct hr_elf *elf, struct hr_error *error) {
 
   if (!load || elf->entry % 8)
     return hr_refuse(error, HR_BAD_PAYLOAD, "its entry 0x%" PRIx64 " is not a payload header", elf->entry);
-  if (!read_at(elf->file, header, sizeof *header, load->p_offset + (elf->entry - load->p_vaddr)))
+  if (!read_at(elf->content, header, sizeof *header, load->p_offset + (elf->entry - load->p_vaddr)))
     return hr_refuse(error, HR_BAD_PAYLOAD, "its payload header can't be read");
   if (header->magic != HR_PAYLOAD_MAGIC)
     return hr_refuse(error, HR_BAD_PAYLOAD, "no payload header at its entry 0x%" PRIx64, elf->entry);
@@ -178,15 +178,18 @@ static bool read_payload_header(struct hr_elf *elf, struct hr_error *error) {
   return true;
 }
 
-/* Reads and checks what can be known before mapping. Leaves the process as it is. */
-bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error) {
+void hr_elf_close(struct hr_elf *elf) {
+  if (elf->content != elf->file)
+    close(elf->content);
+  elf->content = elf->file;
+}
+
+static bool read_elf(struct hr_elf *elf, int file, struct hr_error *error) {
   Elf64_Phdr headers[MAX_HEADERS];
   Elf64_Ehdr ehdr;
   struct stat stat;
   unsigned i;
 
-  memset(elf, 0, sizeof *elf);
-  elf->file = file;
   if (hr_fault(HR_STEP_HEADERS) || fstat(file, &stat) || !S_ISREG(stat.st_mode))
     return hr_refuse(error, HR_BAD_PAYLOAD, "not a regular file");
   if (stat.st_size < (off_t)sizeof ehdr || (uint64_t)stat.st_size > MAX_FILE ||
@@ -202,6 +205,19 @@ bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error) {
     if (!add_header(elf, &headers[i], (uint64_t)stat.st_size, error))
       return false;
   return check_extras(elf, error) && read_payload_header(elf, error);
+}
+
+/* Reads and checks what can be known before mapping. Leaves the process as it is. hr_elf_close() ends it. */
+bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error) {
+  memset(elf, 0, sizeof *elf);
+  elf->file = file;
+  elf->content = hr_signed_content(file, error);
+  if (elf->content >= 0 && read_elf(elf, elf->content, error))
+    return true;
+  if (elf->content >= 0)
+    hr_elf_close(elf);
+  elf->content = file;
+  return false;
 }
 
 /* ---- a copy that nobody can change ----------------------------------------------------------------- */
@@ -271,7 +287,7 @@ static int sealed_copy(const struct hr_elf *elf, struct hr_error *error) {
     hr_refuse(error, HR_NO_MEMORY, "no file in memory for a copy of the payload: %s", strerror(errno));
     return -1;
   }
-  for (i = 0; i < elf->n_loads && copy_load(&elf->loads[i], elf->file, copy, error); i++)
+  for (i = 0; i < elf->n_loads && copy_load(&elf->loads[i], elf->content, copy, error); i++)
     ;
   if (i == elf->n_loads &&
       (hr_fault(HR_STEP_COPY_SEAL) ||

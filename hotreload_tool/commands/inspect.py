@@ -15,5 +15,10 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> report.Result:
-    from .. import bundle
-    return report.bundle(str(args.bundle), bundle.read(args.bundle).manifest)
+    from .. import bundle, signature
+    read = bundle.read(args.bundle)
+    shown = report.bundle(str(args.bundle), read.manifest)
+    keys = {said.key if said else None for _, said in signature.signers(read)}
+    known = sorted(signature.identity(key) for key in keys if key)
+    words = f"signed by {', '.join(known)} (not checked: `hotpatch verify --key`)" if None not in keys else "not signed"
+    return report.Result(shown.document, [*shown.lines, report.Line(f"  {words}", "dim")], shown.problems)

@@ -310,7 +310,7 @@ def test_verbs_of_later_versions_are_not_offered(capsys: pytest.CaptureFixture[s
     code, out, _ = run(capsys, "--help")
     assert code == DONE
     offered = {word.strip() for line in out.splitlines() for word in line.split()[:1]}
-    assert {"ps", "status", "apply", "revert", "inspect", "diff", "verify", "cc", "bundle"} <= offered
+    assert {"ps", "status", "apply", "revert", "inspect", "diff", "verify", "keygen", "sign", "cc", "bundle"} <= offered
     assert "watch" not in offered
 
 
