@@ -47,10 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Usage errors leave through SystemExit(2), as argparse does it."""
     words: list[str] = list(sys.argv[1:] if argv is None else argv)
     _Parser.as_json = "--json" in words
+    words, command = _split(words)
     args = parser().parse_args(words)
+    args.live_command = command
     result = _run(args)
     report.show(result, args.json)
     return result.exit_code
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before and behind the `--` of `--live -- COMMAND`: argparse takes no command behind an option."""
+    at = words.index("--live") + 1 if "--live" in words else len(words)
+    return (words[:at], words[at + 1:]) if words[at:at + 1] == ["--"] else (words, [])
 
 
 def _run(args: Any) -> report.Result:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import report
 from ..errors import HotreloadError
-from . import readable_file, state_directory
+from . import UsageError, readable_file, seconds, state_directory
 
 if TYPE_CHECKING:
     from ..verify.verdict import Verdict
@@ -25,6 +25,11 @@ def prepare(parser: argparse.ArgumentParser) -> None:
                         help="a bundle of an earlier generation (default: those beside this one)")
     parser.add_argument("--against", type=readable_file, action="append", default=[], metavar="NEW_IMAGE",
                         help="the program linked from the new source: show that image and bundles together are equal to it")
+    parser.add_argument("--live-seconds", type=seconds, default=600.0, metavar="S",
+                        help="seconds that the command of --live may take, each time (default: 600)")
+    parser.add_argument("--live", action="store_true",
+                        help="the last option, followed by -- COMMAND: run this command, which starts the image; apply, revert "
+                             "and apply the bundle again under it; its exit code must stay the same")
     parser.add_argument("--strict", action="store_true", help="fail also if something could not be checked")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the results as SARIF 2.1.0")
@@ -33,11 +38,19 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> report.Result:
     try:
         from .. import verify
-        from ..verify import outputs
+        from ..verify import outputs, underload
     except ImportError as e:
         raise HotreloadError(f"verifying needs the Python package pyelftools, which is not installed ({e})") from e
+    if args.live and not getattr(args, "live_command", []):
+        raise UsageError("--live is the last option, and is followed by -- and the command that starts the image")
     given = verify.Given(_images(args), [*args.after, *_beside(args.bundle)], args.against)
     verdict = verify.verify(args.bundle, given)
+    command = getattr(args, "live_command", [])
+    if command and verdict.sound:
+        underload.check(verdict, [*verify.chain(args.bundle, given), args.bundle], list(given.images), command, args.live_seconds)
+    elif command:
+        for check in underload.CHECKS:
+            verdict.cannot(check, " ".join(command), "the bundle is not sound, and is not brought into a process")
     if args.junit:
         outputs.write(args.junit, outputs.junit([verdict]))
     if args.sarif:

@@ -226,3 +226,17 @@ def _find(bundles: Iterable[Path], build_id: str, identity: str) -> tuple[dict[s
                 except _DAMAGE:
                     continue
     return None
+
+
+def chain(path: Path, given: Given) -> list[Path]:
+    """The bundles at hand of the generations before the bundle at `path`, oldest first."""
+    found: list[Path] = []
+    contents = container.check(path.read_bytes(), Verdict(str(path)))
+    parents = {entry["parent"] for entry in contents.images} if contents else set()
+    for _ in range(len(given.earlier)):
+        for candidate in given.earlier:
+            before = container.check(candidate.read_bytes(), Verdict(str(candidate)))
+            if before is not None and candidate not in found and parents & {entry["id"] for entry in before.images}:
+                found.insert(0, candidate)
+                parents = {entry["parent"] for entry in before.images}
+    return found

@@ -48,6 +48,9 @@ CHECKS: dict[str, str] = {
     "completeness-missing": "every function and constant of the new image is in the patched process",
     "completeness-different": "each of them has equal content there, by a digest computed from the machine code",
     "completeness-extra": "the bundles bring no live code or constant that the new image does not have",
+    # with a running program
+    "live-verdict": "the command's verdict is the same with the patch applied, reverted and applied again under it",
+    "live-read-back": "after each step the process's memory holds what the bundle says",
 }
 
 
