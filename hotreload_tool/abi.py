@@ -49,6 +49,10 @@ BALLOT = struct.Struct("<IIII")              # magic, members, withdrawn, state
 BALLOT_WITHDRAWN = 8                         # offset in it
 
 
+class PayloadFlags(enum.IntFlag):
+    TRANSIENT = 1
+
+
 class UpdateFlags(enum.IntFlag):
     CONSTANT = 1
     MERGE = 2
@@ -122,7 +126,8 @@ class CodeBase(enum.IntEnum):
 Code: type[CodeBase] = CodeBase("Code", {entry.name: entry.number for entry in CODES.values()})  # type: ignore[call-arg, arg-type, assignment]
 
 
-def pack_payload(generation: int, identity: bytes, parent: bytes, build_id: bytes) -> bytes:
+def pack_payload(generation: int, identity: bytes, parent: bytes, build_id: bytes,
+                 flags: PayloadFlags | int = 0) -> bytes:
     """struct hr_payload with empty tables.
 
     `identity` and `parent` have ID_SIZE bytes, `build_id` has 1 to BUILD_ID_MAX. Raises ValueError.
@@ -131,7 +136,7 @@ def pack_payload(generation: int, identity: bytes, parent: bytes, build_id: byte
         raise ValueError(f"ids of {len(identity)} and {len(parent)} bytes; they have {ID_SIZE}")
     if not 1 <= len(build_id) <= BUILD_ID_MAX:
         raise ValueError(f"a build-id of {len(build_id)} bytes; supported are 1 to {BUILD_ID_MAX}")
-    head = PAYLOAD_HEAD.pack(PAYLOAD_MAGIC, ABI, PAYLOAD_SIZE, generation, identity, parent, build_id, len(build_id), 0)
+    head = PAYLOAD_HEAD.pack(PAYLOAD_MAGIC, ABI, PAYLOAD_SIZE, generation, identity, parent, build_id, len(build_id), flags)
     return head + bytes(PAYLOAD_SIZE - len(head))
 
 

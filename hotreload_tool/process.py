@@ -89,6 +89,7 @@ class LivePayload:
     id: str                        # 64 hex digits
     start: int
     end: int
+    mapped: int                    # bytes of it that are in the process
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,20 @@ class LiveImage:
     arena_used_end: int            # the first address after all payloads
     generation: int                # 0: as built
     id: str                        # of the newest payload; zeros for generation 0
-    payloads: list[LivePayload]    # newest first
+    payloads: list[LivePayload]    # newest first; those that have anything mapped
+    reverted: list[LivePayload]    # the same of generations that were taken back
+    arena_mapped: int              # bytes of all of these
+    unmapped: int                  # generations, live or reverted, of which nothing is mapped any more
     missed: Json | None = None     # what a library loaded after patches could not take: {"generation", "reason"}
 
     @classmethod
     def from_json(cls, doc: Json) -> LiveImage:
         arena = doc["arena"]
-        payloads = [LivePayload(p["generation"], p["id"], p["start"], p["end"]) for p in doc["payloads"]]
+        payloads, reverted = ([LivePayload(p["generation"], p["id"], p["start"], p["end"], p["mapped"]) for p in doc[key]]
+                              for key in ("payloads", "reverted"))
         return cls(doc["build_id"], doc["path"], doc["kind"], doc["load_bias"], arena["address"], arena["size"],
-                   arena["used_end"], doc["generation"], doc["id"], payloads, doc.get("missed"))
+                   arena["used_end"], doc["generation"], doc["id"], payloads, reverted, arena["mapped"], doc["unmapped"],
+                   doc.get("missed"))
 
 
 @dataclass(frozen=True)
@@ -334,17 +340,20 @@ def apply(pid: int, payloads: Sequence[Path], dry_run: bool = False, when: abi.W
 
 
 def revert(pid: int, build_id: str, generation: int, dry_run: bool = False, when: abi.When | str = abi.When.QUIESCENT,
-           timeout: float = 10.0, ballot: int | None = None) -> ApplyResult:
+           timeout: float = 10.0, ballot: int | None = None, payloads: Sequence[Path] = ()) -> ApplyResult:
     """Bring one image of process `pid` back to an earlier `generation` (0: as built).
 
-    `functions_changed` of the result counts the slots that went back. Arguments and errors are those of `apply`.
+    `functions_changed` of the result counts the slots that went back. `payloads`: of generations whose code was unmapped and
+    is needed again, at most abi.MAX_PAYLOADS. Arguments and errors are those of `apply`.
     """
     moment = abi.When[when.upper()] if isinstance(when, str) else when
     deadline = time.monotonic() + timeout
-    request = abi.pack_request(abi.Op.REVERT, dry_run=dry_run, together=ballot is not None, when=moment,
+    request = abi.pack_request(abi.Op.REVERT, len(payloads), dry_run=dry_run, together=ballot is not None, when=moment,
                                timeout_ms=_share(timeout), generation=generation, build_id=bytes.fromhex(build_id))
-    with _agent(pid, timeout) as link:
-        code, doc = _exchange(link, pid, request, _listed(ballot), deadline, timeout)
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(open(path, "rb")).fileno() for path in payloads]
+        link = opened.enter_context(_agent(pid, timeout))
+        code, doc = _exchange(link, pid, request, [*files, *_listed(ballot)], deadline, timeout)
     return _read(lambda d: ApplyResult.from_json(d, code is abi.Code["ALREADY"]), pid, doc)
 
 

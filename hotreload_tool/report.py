@@ -20,6 +20,7 @@ Document = dict[str, Any]
 
 STOOD_BY = "ABANDONED_BY_OTHERS"      # the agents' code for it
 _SHOWN_NAMES = 8      # of a longer list, this many names and a count
+_SHOWN_GENERATIONS = 8     # of those that have anything mapped, in `status`
 _LAYOUT = "type-layout"   # code of the refusals that come in crowds: every template made with a changed type
 _SHORT_ID = 12        # hex digits of a build-id in running text; `--json` has all of them
 
@@ -427,6 +428,19 @@ def _image_lines(image: Document) -> list[Line]:
     if arena["size"]:
         used = max(0, arena["used_end"] - arena["address"])
         lines.append(Line(f"    room for patches: {size(used)} of {size(arena['size'])} used", "dim"))
+    return [*lines, *_mapped_lines(image)]
+
+
+def _mapped_lines(image: Document) -> list[Line]:
+    """What is mapped of which generation."""
+    mapped = [(p, "") for p in image.get("payloads", [])] + [(p, ", reverted") for p in image.get("reverted", [])]
+    lines = [Line(f"    generation {p['generation']}{more}: {size(p['mapped'])} mapped", "dim")
+             for p, more in mapped[:_SHOWN_GENERATIONS]]
+    if len(mapped) > _SHOWN_GENERATIONS:
+        rest = mapped[_SHOWN_GENERATIONS:]
+        lines.append(Line(f"    {plural(len(rest), 'generation')} more: {size(sum(p['mapped'] for p, _ in rest))} mapped", "dim"))
+    if image.get("unmapped"):
+        lines.append(Line(f"    {plural(image['unmapped'], 'generation')} superseded: nothing mapped", "dim"))
     return lines
 
 

@@ -862,6 +862,7 @@ static void after_fork_in_child(void) {
   hr_late_reset();
   hr_order_forked();
   hr_recall_forked();
+  hr_store_reset();
   is_polling = false;
   agent.bound_pid = 0;
   hr_self.pending = 0;

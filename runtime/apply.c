@@ -139,7 +139,10 @@ static bool check_order(struct hr_candidate *c, struct hr_error *error) {
     for (record = image->reverted; record && !c->record; record = record->older)
       if (!memcmp(record->id, header->id, HR_ID_SIZE))
         c->record = record; /* mapped, relocated and with the state it had */
-    c->mapped_before = c->record;
+    c->mapped_before = c->record && c->record->n_segments;
+    c->comes_back = c->record && !c->mapped_before;
+    if (c->comes_back)
+      c->kept_header = c->record->header;
     return true;
   }
   return hr_refuse(error, HR_OUT_OF_ORDER,
@@ -149,6 +152,43 @@ static bool check_order(struct hr_candidate *c, struct hr_error *error) {
 }
 
 /* ---- prepare, undo --------------------------------------------------------------------------------- */
+
+static bool is_superseded_code(const struct hr_image *image, struct hr_range pages) {
+  const struct hr_record *record;
+
+  for (record = image->records; record; record = record->older)
+    if (pages.start < record->pages.end && record->pages.start < pages.end)
+      return hr_is_superseded(record);
+  for (record = image->reverted; record; record = record->older)
+    if (pages.start < record->pages.end && record->pages.start < pages.end)
+      return hr_is_superseded(record);
+  return false;
+}
+
+/* Addresses of code that nobody runs any more are used again. Whether that is so shows a look at all threads: not by a
+ * thread that loads a library, nor while a guard may go back to that code. */
+static bool make_room(struct hr_candidate *c, const struct hr_transaction *t) {
+  struct hr_range wanted = hr_elf_pages(c->elf, c->loaded.bias);
+  uint64_t deadline = t->order ? hr_deadline_of(t) : 0;
+  int pause_ms = 1;
+
+  while (t->order && is_superseded_code(c->loaded.image, wanted)) {
+    if (hr_guard_is_on())
+      return hr_refuse(t->error, HR_BUSY, "the patch before is on probation; ask again when its guard is over");
+    hr_reclaim(c, &wanted);
+    if (!is_superseded_code(c->loaded.image, wanted))
+      break;
+    if (hr_now_ns() >= deadline)
+      return hr_refuse(t->error, HR_DEADLINE,
+                       "the payload is for the addresses 0x%" PRIxPTR "..0x%" PRIxPTR ", where older code lies that a "
+                       "thread is in or that the program's memory holds an address of",
+                       wanted.start - c->loaded.bias, wanted.end - c->loaded.bias);
+    if (!hr_pause_between(t, pause_ms))
+      return false;
+    pause_ms = pause_ms < 64 ? 2 * pause_ms : pause_ms;
+  }
+  return true;
+}
 
 static bool map_payload(struct hr_candidate *c, struct hr_error *error) {
   return c->mapped_before || (hr_payload_map(c, error) && hr_payload_relocate(c, error) && hr_payload_seal(c, error) &&
@@ -163,10 +203,13 @@ static bool open_pages(struct hr_candidate *c, struct hr_error *error) {
   return hr_open_pages(c, error);
 }
 
-static bool prepare_candidate(struct hr_candidate *c, struct hr_error *error) {
+static bool prepare_candidate(struct hr_candidate *c, const struct hr_transaction *t) {
+  struct hr_error *error = t->error;
+
   if (!hold_image(c, error) || !check_order(c, error))
     return false;
-  return c->already || (map_payload(c, error) && hr_plan_apply(c, error) && open_pages(c, error));
+  return c->already || ((c->mapped_before || make_room(c, t)) && map_payload(c, error) && hr_plan_apply(c, error) &&
+                        open_pages(c, error));
 }
 
 static bool prepare_all(struct hr_transaction *t) {
@@ -184,7 +227,7 @@ static bool prepare_all(struct hr_transaction *t) {
       return false;
   }
   for (i = 0; i < t->n_candidates; i++)
-    if (!prepare_candidate(&t->candidates[i], t->error)) {
+    if (!prepare_candidate(&t->candidates[i], t)) {
       t->overtaken = t->error->code == HR_WRONG_IMAGE;
       return false;
     }
@@ -209,8 +252,6 @@ static bool prepare_revert_of(struct hr_candidate *c, uint64_t generation, struc
   const struct hr_image *image = c->loaded.image;
   struct hr_record *record = image->records;
 
-  if (!hold_image(c, error))
-    return false;
   c->revert = true;
   c->record = record;
   if (generation > image->generation)
@@ -223,6 +264,40 @@ static bool prepare_revert_of(struct hr_candidate *c, uint64_t generation, struc
   return c->already || (hr_plan_revert(c, error) && open_pages(c, error));
 }
 
+/* The generation of the candidate's image that this payload brought, if its pages were given back; else null. */
+static struct hr_record *given_back(const struct hr_candidate *c, const struct hr_payload *header) {
+  struct hr_record *record = c->loaded.image->records;
+
+  if (header->build_id_size != c->loaded.build_id_size ||
+      memcmp(header->build_id, c->loaded.build_id, header->build_id_size))
+    return NULL;
+  while (record && memcmp(record->id, header->id, HR_ID_SIZE))
+    record = record->older;
+  return record && !record->n_segments ? record : NULL;
+}
+
+/* Maps what came with the request and had been given back. Nobody can reach it before the slots lead there. */
+static bool restore_code(struct hr_transaction *t, const struct hr_candidate *c) {
+  uint32_t i;
+
+  for (i = 0; i < t->order->request->n_payloads; i++) {
+    struct hr_candidate *restored = &t->restored[t->n_restored];
+    struct hr_record *record = given_back(c, &t->elfs[i].header);
+
+    if (!record)
+      continue;
+    if (t->n_restored == HR_MAX_CANDIDATES)
+      return hr_refuse(t->error, HR_UNSUPPORTED, "more than %d payloads to map at once", HR_MAX_CANDIDATES);
+    t->n_restored++;
+    *restored = (struct hr_candidate){.elf = &t->elfs[i], .loaded = c->loaded, .handle = c->handle,
+                                      .program = c->program, .record = record, .comes_back = true,
+                                      .kept_header = record->header};
+    if (!make_room(restored, t) || !map_payload(restored, t->error))
+      return false;
+  }
+  return true;
+}
+
 static bool prepare_revert(struct hr_transaction *t) {
   const struct hr_request *request = t->order->request;
   struct match match = {.t = t, .build_id = request->build_id, .build_id_size = HR_BUILD_ID_MAX};
@@ -230,12 +305,14 @@ static bool prepare_revert(struct hr_transaction *t) {
 
   while (match.build_id_size && !request->build_id[match.build_id_size - 1])
     match.build_id_size--;
-  if (request->n_payloads)
-    return hr_refuse(t->error, HR_BAD_REQUEST, "a revert needs no payload");
   if (!match.build_id_size || !find_images(match))
     return hr_refuse(t->error, HR_WRONG_IMAGE, "the request names no image by its build-id");
+  for (i = 0; i < request->n_payloads; i++)
+    if (!hr_elf_read(&t->elfs[i], t->order->files[i], t->error))
+      return false;
   for (i = 0; i < t->n_candidates; i++)
-    if (!prepare_revert_of(&t->candidates[i], request->generation, t->error))
+    if (!hold_image(&t->candidates[i], t->error) || !restore_code(t, &t->candidates[i]) ||
+        !prepare_revert_of(&t->candidates[i], request->generation, t->error))
       return false;
   return hr_late_revert(t, &t->keeps[0], request->generation);
 }
@@ -250,13 +327,13 @@ static void undo_candidate(struct hr_candidate *c) {
   }
   if (!record || c->already || c->revert || c->mapped_before)
     return;
-  hr_record_unregister_unwind(record);
-  if (record->unwinder_handle)
-    dlclose(record->unwinder_handle);
-  if (record->applied)
-    hr_memory_free(record->applied, record->header->n_updates);
-  hr_arena_close(record->pages);
-  munmap(record, sizeof *record);
+  if (!c->comes_back && record->applied)
+    hr_store_give(record->applied, record->header->n_updates);
+  hr_record_unmap(record);
+  if (c->comes_back)
+    record->header = c->kept_header;
+  else
+    hr_store_give(record, sizeof *record);
   c->record = NULL;
 }
 
@@ -266,6 +343,8 @@ static void undo(struct hr_transaction *t) {
 
   for (i = t->n_candidates; i-- > 0;)
     undo_candidate(&t->candidates[i]);
+  for (i = t->n_restored; i-- > 0;)
+    undo_candidate(&t->restored[i]);
 }
 
 /* ---- report ------------------------------------------------------------------------------------------ */
@@ -292,6 +371,32 @@ static void report(struct hr_transaction *t, struct hr_text *text, struct hr_out
   outcome->keeps = t->keeps;
   outcome->n_keeps = t->n_keeps;
   hr_report_apply(text, outcome);
+}
+
+/* The tables are in the payload's pages again. */
+static void drop_kept_header(struct hr_candidate *c) {
+  if (!c->comes_back)
+    return;
+  hr_store_give((void *)c->kept_header, c->record->header_size);
+  c->record->header_size = 0;
+}
+
+/* After the commit. In the modes that stop no thread nothing is looked for; nor after a revert, which may be one of
+ * several to get to a generation; nor while a guard is on. */
+static void reclaim(struct hr_transaction *t) {
+  const struct hr_request *request = t->order->request;
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++) {
+    hr_plan_free(&t->candidates[i]);
+    drop_kept_header(&t->candidates[i]);
+  }
+  for (i = 0; i < t->n_restored; i++)
+    drop_kept_header(&t->restored[i]);
+  if (request->op != HR_OP_APPLY || request->when != HR_WHEN_QUIESCENT || hr_guard_is_on())
+    return;
+  for (i = 0; i < t->n_candidates; i++)
+    hr_reclaim(&t->candidates[i], NULL);
 }
 
 static struct hr_transaction *current; /* an order that is served, or that was when this process was forked */
@@ -375,6 +480,8 @@ static enum hr_code run(struct hr_transaction *t, struct hr_text *text, int *gen
     hr_report_error(text, t->error);
   if (!done || dry_run)
     undo(t);
+  else
+    reclaim(t);
   return !done ? t->error->code : all_already(t) ? HR_ALREADY : HR_OK;
 }
 
@@ -441,7 +548,7 @@ bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *e
   c->elf = &t->elfs[0];
   c->loaded = *loaded;
   strncpy(c->name, loaded->name, sizeof c->name - 1);
-  done = hr_elf_read(&t->elfs[0], file, error) && brings_none(&t->elfs[0].header, error) && prepare_candidate(c, error);
+  done = hr_elf_read(&t->elfs[0], file, error) && brings_none(&t->elfs[0].header, error) && prepare_candidate(c, t);
   hr_elf_close(&t->elfs[0]);
   if (done)
     hr_commit_alone(t);

@@ -39,6 +39,8 @@ static struct {
 
 static uintptr_t stack[LONGEST_STACK / sizeof(uintptr_t)];
 
+struct hr_range hr_sleepers_range(void) { return (struct hr_range){(uintptr_t)stack, (uintptr_t)stack + sizeof stack}; }
+
 /* The number behind `skip` others, or 0. */
 static uint64_t number_at(const char *text, int skip) {
   while (skip-- && (text = strchr(text, ' ')))

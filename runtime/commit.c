@@ -130,7 +130,7 @@ static void exchange_records(struct hr_candidate *c) {
   struct hr_image *image = c->loaded.image;
 
   if (!c->revert) {
-    if (c->mapped_before)
+    if (c->mapped_before || c->comes_back)
       unlink_record(&image->reverted, c->record);
     c->record->older = image->records;
     image->records = c->record;
@@ -241,8 +241,9 @@ static void add_older(struct hr_codes *codes, const struct hr_candidate *c, cons
   for (; record; record = record->older) {
     const struct hr_redirect *redirects = (const struct hr_redirect *)record->header->redirects;
 
-    for (i = 0; i < record->header->n_redirects; i++)
-      if (changes_slot(c, redirects[i].slot))
+    for (i = 0; !record->settled && i < record->header->n_redirects; i++)
+      if (changes_slot(c, redirects[i].slot) &&
+          hr_code_is_there(c->loaded.image, record->generation, redirects[i].old_target))
         add_redirect(codes, c, record->header, i);
   }
 }
@@ -263,7 +264,7 @@ static void add_reverted(struct hr_codes *codes, const struct hr_candidate *c) {
   for (record = c->loaded.image->reverted; record; record = record->older) {
     const struct hr_redirect *redirects = (const struct hr_redirect *)record->header->redirects;
 
-    for (i = 0; i < record->header->n_redirects; i++)
+    for (i = 0; record->n_segments && i < record->header->n_redirects; i++)
       if (record != c->record && changes_slot(c, redirects[i].slot))
         add_code(codes, c, redirects[i].new_target, redirects[i].new_size, redirects[i].new_target);
   }
@@ -374,15 +375,22 @@ struct attempt {
 };
 
 /* Context: threads are halted. */
+void hr_view_of(const struct hr_thread *thread, struct hr_view *view) {
+  const stack_t *signal_stack = &thread->context->uc_stack;
+
+  *view = (struct hr_view){.tid = thread->tid, .is_main = thread->tid == getpid(), .thread_pointer = thread->pointer};
+  hr_take_registers(&view->registers, thread->context);
+  if (!(signal_stack->ss_flags & SS_DISABLE))
+    view->signal_stack = (struct hr_range){(uintptr_t)signal_stack->ss_sp,
+                                           (uintptr_t)signal_stack->ss_sp + signal_stack->ss_size};
+}
+
+/* Context: threads are halted. */
 static bool look_at_thread(const struct hr_thread *thread, void *context) {
   struct attempt *a = context;
-  const stack_t *signal_stack = &thread->context->uc_stack;
-  struct hr_view view = {.tid = thread->tid, .is_main = thread->tid == getpid(), .thread_pointer = thread->pointer};
+  struct hr_view view;
 
-  hr_take_registers(&view.registers, thread->context);
-  if (!(signal_stack->ss_flags & SS_DISABLE))
-    view.signal_stack = (struct hr_range){(uintptr_t)signal_stack->ss_sp,
-                                          (uintptr_t)signal_stack->ss_sp + signal_stack->ss_size};
+  hr_view_of(thread, &view);
   a->interrupted += (unsigned)hr_was_in_call(&view.registers);
   return hr_stack_is_clear(a->codes, &view, &a->blocker);
 }
@@ -538,7 +546,7 @@ static bool close_all(struct hr_transaction *t) {
 }
 
 /* Waits, unless the client goes away. */
-static bool pause_between(const struct hr_transaction *t, int ms) {
+bool hr_pause_between(const struct hr_transaction *t, int ms) {
   struct pollfd client = {.fd = t->order->client, .events = 0};
   int ready;
 
@@ -663,7 +671,7 @@ static bool retry_until_deadline(struct attempt *a) {
     if (now >= deadline || is_abandoned(a))
       return give_up(a, &known);
     close_all(a->t); /* not writable while we wait */
-    if (!pause_between(a->t, goes_on ? FIRST_PAUSE_MS : pause_ms))
+    if (!hr_pause_between(a->t, goes_on ? FIRST_PAUSE_MS : pause_ms))
       return false;
     pause_ms = pause_ms < LONGEST_PAUSE_MS && !goes_on ? 2 * pause_ms : pause_ms;
     if (known.obstacle == HR_OBSTACLE_DEAF && budget < LONGEST_BUDGET)
@@ -774,7 +782,7 @@ static bool bring_in_at_safepoints(struct hr_transaction *t, struct hr_outcome *
   hr_safepoints_release();
   outcome->threads_stopped = hr_safepoints_waited();
   outcome->pause_us = (hr_now_ns() - hr_safepoints_since()) / 1000;
-  if (!met && pause_between(t, 0))
+  if (!met && hr_pause_between(t, 0))
     refuse_for(t->error, &blocker);
   hr_threads_finish();
   return done;
@@ -796,6 +804,15 @@ static bool wait_for_others(struct hr_transaction *t) {
     return true;
   close_all(t);
   return hr_ballot_prepared(t);
+}
+
+/* Under quiescence nobody was in what the new generations took out of use, nor can anybody come back to it. */
+static void note_settled(struct hr_transaction *t, bool checked) {
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++)
+    if (!t->candidates[i].already && !t->candidates[i].revert)
+      t->candidates[i].record->settled = checked;
 }
 
 /* Waits for the moment, commits, and closes the pages again. False: nothing was changed, and t->error says why. */
@@ -821,9 +838,11 @@ bool hr_commit(struct hr_transaction *t, struct hr_outcome *outcome, int *genera
   else
     done = bring_in_at_safepoints(t, outcome, generations);
   outcome->protections_restored = close_alone(t);
-  if (done)
+  if (done) {
+    note_settled(t, outcome->stacks_checked);
     hr_hooks_after(t);
-  else
+  } else {
     hr_guard_end();
+  }
   return done;
 }

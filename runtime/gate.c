@@ -30,6 +30,10 @@ _Static_assert(sizeof(struct hr_gate) == 16 && HR_N_GATES == 512, "as in HR_GATE
 
 static unsigned n_gates;
 
+struct hr_range hr_gates_range(void) {
+  return (struct hr_range){(uintptr_t)hr_gates, (uintptr_t)(hr_gates + HR_N_GATES)};
+}
+
 static unsigned find_gate(uintptr_t slot) {
   unsigned i = 0;
 

@@ -46,6 +46,12 @@ struct hr_update {       /* bytes of an existing object that take new content in
   uint64_t flags;
 };
 
+enum hr_payload_flags {
+  /* Nothing outside of this payload is ever given the address of anything in it but by its redirects: it brings no
+   * function that was not there, no variable, no constant that the program could keep a pointer to. */
+  HR_PAYLOAD_TRANSIENT = 1,
+};
+
 struct hr_payload {
   uint64_t magic;
   uint32_t abi;               /* HR_ABI of the tool that made it */
@@ -55,7 +61,7 @@ struct hr_payload {
   uint8_t parent[HR_ID_SIZE]; /* id of generation - 1; zeros for generation 1 */
   uint8_t build_id[HR_BUILD_ID_MAX]; /* of the image, zero-padded */
   uint32_t build_id_size;
-  uint32_t flags;             /* 0 */
+  uint32_t flags;             /* enum hr_payload_flags */
   uint64_t redirects, n_redirects;     /* pointer to, count of struct hr_redirect */
   uint64_t updates, n_updates;         /* pointer to, count of struct hr_update */
   uint64_t eh_frame, eh_frame_size;    /* zero-terminated .eh_frame; 0, 0 if none */
@@ -99,7 +105,8 @@ struct hr_image_head {
 /* ---- requests over the socket ------------------------------------------------------------------
  * SOCK_STREAM in the runtime directory, file PID.sock. A request is one struct hr_request, sent with
  * n_payloads read-only descriptors (SCM_RIGHTS) of payload files; all of them take effect or none.
- * A revert carries no payloads. The answer is one struct hr_reply and `length` bytes of JSON. */
+ * A revert carries payloads only of generations whose code was unmapped and is needed again. The answer is one
+ * struct hr_reply and `length` bytes of JSON. */
 #define HR_REQUEST_MAGIC 0x31515248u /* "HRQ1" */
 #define HR_REPLY_MAGIC 0x31505248u   /* "HRP1" */
 #define HR_MAX_PAYLOADS 64

@@ -107,8 +107,11 @@ static void free_records(struct hr_record *record) {
     struct hr_record *older = record->older;
 
     if (record->applied)
-      hr_memory_free(record->applied, record->header->n_updates);
-    munmap(record, sizeof *record);
+      hr_store_give(record->applied, record->header->n_updates);
+    if (record->header_size)
+      hr_store_give((void *)record->header, record->header_size);
+    hr_store_give(record->segments, record->n_segments * sizeof *record->segments);
+    hr_store_give(record, sizeof *record);
     record = older;
   }
 }

@@ -50,21 +50,23 @@ struct hr_unwinder { /* one copy of libgcc's unwinder in the process */
   void (*remove)(void *eh_frame);
 };
 
-/* One payload that is mapped into an arena. Allocated with mmap, kept as long as it is mapped. */
+/* One payload that was applied. Lies in the store, and stays there when its pages are given back (reclaim.c). */
 struct hr_record {
   struct hr_record *older;
-  struct hr_range pages; /* of the arena */
+  struct hr_range pages; /* of the arena; empty once they were given back */
   uint64_t generation;
   uint8_t id[HR_ID_SIZE];
-  struct hr_segment segments[HR_MAX_SEGMENTS];
+  struct hr_segment *segments; /* in the store */
   uint32_t n_segments;
   struct hr_range relro; /* whole pages, empty if none */
-  const struct hr_payload *header;
+  const struct hr_payload *header; /* relocated; in its pages, or once they were given back in the store */
+  uint32_t header_size;  /* bytes of it with all its tables, if it is in the store; else 0 */
+  bool settled;          /* nobody is in the code that its redirects took out of use */
   void *eh_frame; /* registered with `unwinders`, or null */
   struct hr_unwinder unwinders[2];
   uint32_t n_unwinders;
   void *unwinder_handle; /* what dlopen returned for libgcc_s */
-  uint8_t *applied;      /* for each update whether it was made; null if there are none */
+  uint8_t *applied;      /* in the store: for each update whether it was made; null if there are none */
 };
 
 enum hr_trust { HR_TRUST_GOOD, HR_TRUST_UNSIGNED, HR_TRUST_OTHER_KEY, HR_TRUST_FORGED };
@@ -82,7 +84,7 @@ struct hr_image {
   uint64_t generation;
   uint8_t id[HR_ID_SIZE]; /* of the newest payload; zeros before the first */
   struct hr_record *records; /* newest first */
-  struct hr_record *reverted; /* mapped as before: pointers into their code and data may be anywhere */
+  struct hr_record *reverted; /* as they were: pointers into their code and data may be anywhere */
   struct hr_unwinder unwinder; /* the one linked into this image; nulls if none */
   uint32_t pending;     /* agent only: a patch is being applied */
   int (*poll)(void);    /* agent only: what hotreload_poll, _fd and _pending of other images call */
@@ -216,6 +218,8 @@ struct hr_candidate { /* one payload for one image, or one image that goes back 
   uint64_t from_generation;  /* that was live before */
   struct hr_record *down_to; /* revert: what is live afterwards; null: the image as built */
   bool mapped_before;        /* `record` was reverted once, and comes back */
+  bool comes_back;           /* the same, and its pages had been given back */
+  const struct hr_payload *kept_header; /* what it had of them meanwhile; in the store */
   struct hr_move *moves;
   struct hr_write *writes;
   size_t n_moves, n_writes, max_moves, max_writes;
@@ -233,11 +237,13 @@ struct hr_candidate { /* one payload for one image, or one image that goes back 
 
 bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error);
 void hr_elf_close(struct hr_elf *elf);
+struct hr_range hr_elf_pages(const struct hr_elf *elf, uintptr_t bias);
 bool hr_payload_map(struct hr_candidate *c, struct hr_error *error);
 bool hr_payload_relocate(struct hr_candidate *c, struct hr_error *error);
 bool hr_payload_seal(struct hr_candidate *c, struct hr_error *error);
 bool hr_payload_register_unwind(struct hr_candidate *c, struct hr_error *error);
 void hr_record_unregister_unwind(struct hr_record *record);
+void hr_record_unmap(struct hr_record *record);
 const struct hr_segment *hr_record_segment(const struct hr_record *record, uintptr_t at, uint64_t size);
 bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size);
 
@@ -245,6 +251,13 @@ bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size);
 
 extern hr_trusts *const hr_own_trusts; /* of the image this copy is linked into */
 int hr_signed_content(int file, struct hr_error *error);
+
+/* ---- store.c: memory that outlasts a transaction --------------------------------------------------- */
+
+void *hr_store_take(size_t size);
+void hr_store_give(void *at, size_t size);
+struct hr_range hr_store_range(void);
+void hr_store_reset(void);
 
 /* ---- rendezvous.c: halting the other threads ----------------------------------------------------- */
 
@@ -296,6 +309,7 @@ struct hr_codes { /* sorted, without overlap */
 struct hr_map { /* a line of /proc/self/maps */
   struct hr_range at;
   bool readable, executable, is_main_stack;
+  bool variable; /* private and writable */
 };
 
 struct hr_maps {
@@ -320,7 +334,9 @@ struct dl_phdr_info;
 bool hr_stacks_prepare(struct hr_error *error);
 void hr_stacks_finish(void);
 void hr_stacks_forked(void);
+const struct hr_maps *hr_maps(void);
 const struct hr_map *hr_map_of(uintptr_t at);
+bool hr_pages_in_memory(uintptr_t at, uintptr_t end, uintptr_t *until);
 const struct hr_old_code *hr_code_at(const struct hr_codes *codes, uintptr_t address);
 bool hr_stack_is_clear(const struct hr_codes *codes, const struct hr_view *view, struct hr_blocker *blocker);
 enum hr_trace hr_stack_blame(const struct hr_codes *codes, const struct hr_view *view, uintptr_t *hit);
@@ -328,6 +344,8 @@ bool hr_same_map(uintptr_t one, uintptr_t other);
 bool hr_coroutine_is_clear(const struct hr_codes *codes, struct hr_range stack, const ucontext_t *context,
                            struct hr_blocker *blocker);
 bool hr_unwind_prepare(struct hr_error *error);
+void hr_unwind_forget(void);
+uintptr_t hr_frames_begin(const void *frames);
 bool hr_unwind_is_current(const struct dl_phdr_info *info);
 enum hr_trace hr_unwind(const struct hr_codes *codes, const struct hr_registers *from, const struct hr_map *home,
                         uintptr_t *hit);
@@ -346,6 +364,7 @@ bool hr_coroutines_are_clear(const struct hr_codes *codes, struct hr_blocker *bl
 
 #define HR_MAX_SLEEPERS 65536 /* more than that are halted */
 
+struct hr_range hr_sleepers_range(void);
 void hr_sleepers_look(const struct hr_codes *codes);
 void hr_sleepers_look_again(void);
 void hr_sleepers_wake(void);
@@ -356,6 +375,7 @@ struct hr_transaction;
 
 extern uintptr_t hr_gate_keeper;
 bool hr_gates_prepare(const struct hr_transaction *t);
+struct hr_range hr_gates_range(void);
 void hr_gates_close(const struct hr_transaction *t);
 void hr_gates_open(const struct hr_transaction *t);
 
@@ -401,6 +421,8 @@ struct hr_transaction { /* allocated with mmap: too large for the agent's stack 
   struct hr_keep keeps[HR_MAX_PAYLOADS];
   unsigned n_candidates, n_keeps;
   bool overtaken; /* a library that it changes was loaded or unloaded while it was prepared */
+  struct hr_candidate restored[HR_MAX_CANDIDATES]; /* revert: older generations whose code comes back */
+  unsigned n_restored;
 };
 
 struct hr_outcome {
@@ -452,6 +474,21 @@ bool hr_open_pages(struct hr_candidate *c, struct hr_error *error);
 bool hr_close_pages(struct hr_candidate *c);
 void hr_close_left_open(void);
 uint64_t hr_count_live(const struct hr_candidate *c);
+uint64_t hr_slot_holds(uintptr_t slot);
+
+/* ---- reclaim.c, search.c: code that nobody needs any more ------------------------------------------------ */
+
+struct hr_suspect { /* code of one generation */
+  struct hr_range code;
+  uintptr_t begin; /* of what its unwind table describes */
+  struct hr_record *record;
+  bool needed;
+};
+
+void hr_reclaim(const struct hr_candidate *c, const struct hr_range *wanted);
+bool hr_is_superseded(const struct hr_record *record);
+bool hr_code_is_there(const struct hr_image *image, uint64_t generation, uintptr_t code);
+bool hr_search(struct hr_suspect *suspects, size_t n, uint64_t deadline_ns);
 
 /* ---- commit.c: when, and the commit itself --------------------------------------------------------------- */
 
@@ -460,6 +497,9 @@ bool hr_commit_alone(struct hr_transaction *t);
 bool hr_client_waits(const struct hr_transaction *t);
 uint64_t hr_deadline_of(const struct hr_transaction *t);
 uint64_t hr_now_ns(void);
+uint64_t hr_deadline_of(const struct hr_transaction *t);
+bool hr_pause_between(const struct hr_transaction *t, int ms);
+void hr_view_of(const struct hr_thread *thread, struct hr_view *view);
 
 void hr_codes_sort(struct hr_codes *codes);
 int hr_commit_back(struct hr_transaction *t);

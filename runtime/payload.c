@@ -170,7 +170,7 @@ static bool read_payload_header(struct hr_elf *elf, struct hr_error *error) {
   if (header->abi != HR_ABI)
     return hr_refuse(error, HR_ABI_MISMATCH, "the payload was made for version %u, the program has version %u",
                      header->abi, HR_ABI);
-  if (header->size != sizeof *header || header->flags || !header->build_id_size ||
+  if (header->size != sizeof *header || header->flags & ~HR_PAYLOAD_TRANSIENT || !header->build_id_size ||
       header->build_id_size > HR_BUILD_ID_MAX || !header->generation || !memcmp(header->id, zeros, HR_ID_SIZE))
     return hr_refuse(error, HR_BAD_PAYLOAD, "its payload header is damaged");
   if (header->n_init_array > 1)
@@ -361,12 +361,20 @@ static bool map_loads(const struct hr_elf *elf, uintptr_t bias, struct hr_error 
   return copy >= 0 && i == elf->n_loads;
 }
 
-static void describe(struct hr_record *record, const struct hr_elf *elf, uintptr_t bias) {
+/* What the payload takes of the arena. */
+struct hr_range hr_elf_pages(const struct hr_elf *elf, uintptr_t bias) {
   const Elf64_Phdr *first = &elf->loads[0], *last = &elf->loads[elf->n_loads - 1];
+
+  return (struct hr_range){hr_page_down(bias + first->p_vaddr), hr_page_up(bias + last->p_vaddr + last->p_memsz)};
+}
+
+static bool describe(struct hr_record *record, const struct hr_elf *elf, uintptr_t bias) {
   uint32_t i;
 
-  record->pages.start = hr_page_down(bias + first->p_vaddr);
-  record->pages.end = hr_page_up(bias + last->p_vaddr + last->p_memsz);
+  record->segments = hr_store_take(elf->n_loads * sizeof *record->segments);
+  if (!record->segments)
+    return false;
+  record->pages = hr_elf_pages(elf, bias);
   record->n_segments = elf->n_loads;
   for (i = 0; i < elf->n_loads; i++) {
     uintptr_t start = bias + elf->loads[i].p_vaddr;
@@ -378,32 +386,52 @@ static void describe(struct hr_record *record, const struct hr_elf *elf, uintptr
     record->relro.start = hr_page_down(bias + elf->relro.p_vaddr);
     record->relro.end = hr_page_down(bias + elf->relro.p_vaddr + elf->relro.p_memsz);
   }
-  record->generation = elf->header.generation;
-  memcpy(record->id, elf->header.id, HR_ID_SIZE);
+  return true;
 }
 
-/* Maps the payload over its part of the arena and makes c->record. After a failure the pages are closed again,
- * by the caller's undo. */
+static struct hr_record *new_record(const struct hr_elf *elf) {
+  struct hr_record *record = hr_fault(HR_STEP_RECORD) ? NULL : hr_store_take(sizeof *record);
+
+  if (record) {
+    record->generation = elf->header.generation;
+    memcpy(record->id, elf->header.id, HR_ID_SIZE);
+  }
+  return record;
+}
+
+/* Maps the payload over its part of the arena, and makes c->record if it is a new one. After a failure the pages are
+ * closed again, by the caller's undo. */
 bool hr_payload_map(struct hr_candidate *c, struct hr_error *error) {
   const struct hr_elf *elf = c->elf;
-  struct hr_record plan = {0}, *record;
+  struct hr_record *record = c->record;
 
   if (elf->absolute && c->loaded.bias)
     return hr_refuse(error, HR_BAD_PAYLOAD, "the payload has absolute addresses, but the image was moved");
-  describe(&plan, elf, c->loaded.bias);
-  if (!is_free(c, plan.pages, error))
+  if (!is_free(c, hr_elf_pages(elf, c->loaded.bias), error))
     return false;
-  record = hr_fault(HR_STEP_RECORD)
-               ? MAP_FAILED
-               : mmap(NULL, sizeof *record, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (record == MAP_FAILED)
+  if (!record)
+    record = c->record = new_record(elf);
+  if (!record || !describe(record, elf, c->loaded.bias))
     return hr_refuse(error, HR_NO_MEMORY, "no memory for the description of a payload");
-  *record = plan;
-  c->record = record;
   if (!map_loads(elf, c->loaded.bias, error))
     return false;
   record->header = (const struct hr_payload *)(c->loaded.bias + elf->entry);
   return true;
+}
+
+/* Gives its pages back. Its header goes with them, if it is not in the store. */
+void hr_record_unmap(struct hr_record *record) {
+  hr_record_unregister_unwind(record);
+  if (record->unwinder_handle)
+    dlclose(record->unwinder_handle);
+  record->unwinder_handle = NULL;
+  record->n_unwinders = 0;
+  if (record->pages.start < record->pages.end)
+    hr_arena_close(record->pages);
+  hr_store_give(record->segments, record->n_segments * sizeof *record->segments);
+  record->segments = NULL;
+  record->n_segments = 0;
+  record->pages = record->relro = (struct hr_range){0, 0};
 }
 
 /* ---- relocation ---------------------------------------------------------------------------------- */

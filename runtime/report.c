@@ -190,38 +190,60 @@ struct status {
   const char *executable;
 };
 
-static void put_payloads(struct hr_text *text, const struct hr_loaded *loaded) {
-  const struct hr_record *record;
+/* Bytes of a generation that are mapped, all of it or nothing. */
+static uint64_t mapped(const struct hr_record *record) { return record->pages.end - record->pages.start; }
 
-  key(text, "payloads");
+/* Those that have anything mapped. The others are many after a while, and only counted. */
+static void put_payloads(struct hr_text *text, const char *name, const struct hr_record *record, uintptr_t bias) {
+  key(text, name);
   puts_(text, "[");
-  for (record = loaded->image->records; record; record = record->older) {
+  for (; record; record = record->older) {
+    if (!mapped(record))
+      continue;
     next_item(text);
     puts_(text, "{");
     key_number(text, "generation", record->generation);
     key_hex(text, "id", record->id, HR_ID_SIZE);
-    key_number(text, "start", record->pages.start - loaded->bias);
-    key_number(text, "end", record->pages.end - loaded->bias);
+    key_number(text, "start", record->pages.start - bias);
+    key_number(text, "end", record->pages.end - bias);
+    key_number(text, "mapped", mapped(record));
     puts_(text, "}");
   }
   puts_(text, "]");
 }
 
+static void put_generations(struct hr_text *text, const struct hr_loaded *loaded) {
+  const struct hr_record *record;
+  uint64_t unmapped = 0;
+
+  put_payloads(text, "payloads", loaded->image->records, loaded->bias);
+  put_payloads(text, "reverted", loaded->image->reverted, loaded->bias);
+  for (record = loaded->image->records; record; record = record->older)
+    unmapped += !mapped(record);
+  for (record = loaded->image->reverted; record; record = record->older)
+    unmapped += !mapped(record);
+  key_number(text, "unmapped", unmapped);
+}
+
 static void put_arena(struct hr_text *text, const struct hr_loaded *loaded) {
   uintptr_t used = loaded->image->arena.start;
   const struct hr_record *record;
+  uint64_t sum = 0;
 
-  for (record = loaded->image->records; record; record = record->older)
-    if (record->pages.end > used)
-      used = record->pages.end;
-  for (record = loaded->image->reverted; record; record = record->older)
-    if (record->pages.end > used)
-      used = record->pages.end;
+  for (record = loaded->image->records; record; record = record->older) {
+    used = record->pages.end > used ? record->pages.end : used;
+    sum += mapped(record);
+  }
+  for (record = loaded->image->reverted; record; record = record->older) {
+    used = record->pages.end > used ? record->pages.end : used;
+    sum += mapped(record);
+  }
   key(text, "arena");
   puts_(text, "{");
   key_number(text, "address", loaded->image->arena.start - loaded->bias);
   key_number(text, "size", loaded->image->arena.end - loaded->image->arena.start);
   key_number(text, "used_end", used - loaded->bias);
+  key_number(text, "mapped", sum);
   puts_(text, "}");
 }
 
@@ -259,7 +281,7 @@ static bool put_image(const struct hr_loaded *loaded, void *context) {
   put_arena(text, loaded);
   key_number(text, "generation", loaded->image->generation);
   key_hex(text, "id", loaded->image->id, HR_ID_SIZE);
-  put_payloads(text, loaded);
+  put_generations(text, loaded);
   put_missed(text, loaded);
   puts_(text, "}");
   return true;

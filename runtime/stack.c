@@ -44,6 +44,7 @@ static void take_line(const char *line) {
   at = take_hex(at + 1, &map.at.end);
   map.readable = at[0] == ' ' && at[1] == 'r';
   map.executable = map.readable && at[2] && at[3] == 'x';
+  map.variable = map.readable && at[2] == 'w' && at[4] == 'p';
   map.is_main_stack = strstr(at, "[stack]") != NULL;
   if (maps.n < maps.capacity)
     maps.map[maps.n] = map;
@@ -109,6 +110,8 @@ bool hr_stacks_prepare(struct hr_error *error) {
   }
   return true;
 }
+
+const struct hr_maps *hr_maps(void) { return &maps; }
 
 /* The mapping that holds `at`, or null. They are sorted. */
 const struct hr_map *hr_map_of(uintptr_t at) {
@@ -181,6 +184,23 @@ static bool look_up_pages(uintptr_t first, size_t n) {
   off_t at = (off_t)(first / HR_PAGE * sizeof *pages);
 
   return pagemap >= 0 && pread(pagemap, pages, n * sizeof *pages, at) == (ssize_t)(n * sizeof *pages);
+}
+
+/* Whether the page at `at` may hold anything, and how far pages like it go on, at most to `end`. */
+bool hr_pages_in_memory(uintptr_t at, uintptr_t end, uintptr_t *until) {
+  size_t n = (hr_page_up(end) - at) / HR_PAGE, i;
+  bool present;
+
+  n = n < CHUNK_PAGES ? n : CHUNK_PAGES;
+  if (!look_up_pages(at, n)) {
+    *until = end;
+    return true;
+  }
+  present = pages[0] >> 62;
+  for (i = 1; i < n && !(pages[i] >> 62) == !present; i++)
+    ;
+  *until = at + i * HR_PAGE < end ? at + i * HR_PAGE : end;
+  return present;
 }
 
 /* Pages that were never touched hold nothing, and must not be touched by us. */

@@ -207,6 +207,10 @@ void hr_plan_free(struct hr_candidate *c) {
   hr_memory_free(c->opened, c->max_opened * sizeof *c->opened);
   hr_memory_free(c->moves, c->max_moves * sizeof *c->moves);
   hr_memory_free(c->writes, c->max_writes * sizeof *c->writes);
+  c->opened = NULL;
+  c->moves = NULL;
+  c->writes = NULL;
+  c->n_opened = c->n_moves = c->n_writes = 0;
 }
 
 static bool own_table(const struct hr_candidate *c, uintptr_t at, uint64_t n, uint64_t entry) {
@@ -215,7 +219,7 @@ static bool own_table(const struct hr_candidate *c, uintptr_t at, uint64_t n, ui
 
 /* The next two read what lies anywhere in the image's data, as a damaged payload may ask. AddressSanitizer
  * would take the gaps between its globals for mistakes of ours. */
-__attribute__((no_sanitize("address"))) static uint64_t slot_holds(uintptr_t slot) {
+__attribute__((no_sanitize("address"))) uint64_t hr_slot_holds(uintptr_t slot) {
   return __atomic_load_n((const uint64_t *)slot, __ATOMIC_ACQUIRE);
 }
 
@@ -244,7 +248,7 @@ static bool plan_redirect(struct hr_candidate *c, const struct hr_redirect *redi
   if (redirect->old_size > UINT64_MAX - redirect->old_target)
     return hr_refuse(error, HR_BAD_PAYLOAD, "the old code of slot 0x%" PRIx64 " has an impossible size",
                      redirect->slot - bias);
-  holds = slot_holds(redirect->slot);
+  holds = hr_slot_holds(redirect->slot);
   if (holds != redirect->old_target)
     return hr_refuse(error, HR_UNEXPECTED_SLOT, "slot 0x%" PRIx64 " holds 0x%" PRIx64 ", expected 0x%" PRIx64,
                      redirect->slot - bias, holds - bias, redirect->old_target - bias);
@@ -330,7 +334,7 @@ static bool own_tables(const struct hr_candidate *c) {
 static bool make_notes(struct hr_record *record, struct hr_error *error) {
   if (!record->header->n_updates || record->applied)
     return true;
-  record->applied = hr_fault(HR_STEP_NOTES) ? NULL : hr_memory(record->header->n_updates);
+  record->applied = hr_fault(HR_STEP_NOTES) ? NULL : hr_store_take(record->header->n_updates);
   return record->applied || hr_refuse(error, HR_NO_MEMORY, "no memory to note what was updated");
 }
 
@@ -394,7 +398,7 @@ static bool plan_slots(struct hr_candidate *c, const struct step *steps, size_t 
   size_t i, last;
 
   for (i = 0; i < n; i = last + 1) {
-    uint64_t slot = steps[i].redirect->slot, holds = slot_holds(slot);
+    uint64_t slot = steps[i].redirect->slot, holds = hr_slot_holds(slot);
 
     for (last = i; last + 1 < n && steps[last + 1].redirect->slot == slot; last++)
       ;
@@ -402,6 +406,9 @@ static bool plan_slots(struct hr_candidate *c, const struct step *steps, size_t 
       return hr_refuse(error, HR_UNEXPECTED_SLOT, "slot 0x%" PRIx64 " holds 0x%" PRIx64 ", expected 0x%" PRIx64,
                        slot - c->loaded.bias, holds - c->loaded.bias,
                        steps[last].redirect->new_target - c->loaded.bias);
+    if (!hr_code_is_there(c->loaded.image, steps[i].generation, steps[i].redirect->old_target))
+      return hr_refuse(error, HR_NO_CODE, "what function slot 0x%" PRIx64 " led to before generation %" PRIu64,
+                       slot - c->loaded.bias, steps[i].generation);
     c->moves[c->n_moves++] = (struct hr_move){slot, holds, steps[i].redirect->old_target};
     if (!find_region(c, slot, 8, &region) || !want_open(c, &region, slot, 8))
       return hr_refuse(error, HR_INTERNAL, "slot 0x%" PRIx64 " can't be opened", slot - c->loaded.bias);
@@ -492,8 +499,8 @@ uint64_t hr_count_live(const struct hr_candidate *c) {
   uint64_t live = 0, i;
 
   for (i = 0; i < c->n_moves; i++)
-    live += slot_holds(c->moves[i].slot) == c->moves[i].to;
+    live += hr_slot_holds(c->moves[i].slot) == c->moves[i].to;
   for (i = 0; header && i < header->n_redirects; i++) /* nothing was planned: it was there */
-    live += slot_holds(redirects[i].slot) == redirects[i].new_target;
+    live += hr_slot_holds(redirects[i].slot) == redirects[i].new_target;
   return live;
 }

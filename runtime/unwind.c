@@ -540,12 +540,33 @@ static bool leave_signal_frame(struct hr_registers *registers) {
   return true;
 }
 
+static struct machine machine; /* large; one thread unwinds at a time */
+
+/* Leaves no address of code behind: they would look like the program's own (search.c). */
+void hr_unwind_forget(void) {
+  if (tables.objects)
+    memset(tables.objects, 0, tables.n * sizeof *tables.objects);
+  tables.n = 0;
+  memset(&machine, 0, sizeof machine);
+}
+
+/* The lowest address that a registered unwind table describes; libgcc keeps it in its own memory. 0: there is none. */
+uintptr_t hr_frames_begin(const void *frames) {
+  const uint8_t *at = frames;
+  uintptr_t lowest = 0;
+  struct description d;
+
+  for (; at && word32(at); at += 4 + word32(at))
+    if (word32(at + 4) && read_fde(at, &d) && (!lowest || d.start < lowest))
+      lowest = d.start;
+  return lowest;
+}
+
 /* Whether the thread's frames lie in none of `codes`. `home`: the stack it was started with, where the trace must end.
  * HR_TRACE_HIT puts the address into *hit. After HR_TRACE_UNSURE all frames below that of *registers are in none.
  * Context: the thread is halted, or the calling one. */
 enum hr_trace hr_unwind_until(const struct hr_codes *codes, struct hr_registers *registers, const struct hr_map *home,
                               uintptr_t *hit) {
-  static struct machine machine; /* large; one thread unwinds at a time */
   bool exact = true; /* the program counter is that of an instruction, not a return address */
   unsigned frames;
 

@@ -197,6 +197,7 @@ class Recipe:
     compiler: str = "gcc"
     flags: Sequence[str] = field(default_factory=list)
     old_targets: Mapping[str, int] = field(default_factory=dict)
+    transient: bool = False            # nothing of it is referred to but by slots and frames
 
 
 def _words(values: Sequence[object]) -> str:
@@ -208,7 +209,8 @@ def _table_source(recipe: Recipe, needed: Mapping[str, int], sizes: Mapping[str,
     previous = recipe.previous
     parent = recipe.parent if recipe.parent is not None else previous.id if previous else bytes(abi.ID_SIZE)
     image = recipe.image
-    head = abi.pack_payload(generation, identity, parent, recipe.build_id or image.build_id)[:abi.PAYLOAD_HEAD.size]
+    head = abi.pack_payload(generation, identity, parent, recipe.build_id or image.build_id,
+                            abi.PayloadFlags(recipe.transient))[:abi.PAYLOAD_HEAD.size]
     old = {name: image.symbols[f"{name}.hr_body"] for name in recipe.redirects}
     old.update({name: at for name, at in (previous.targets if previous else {}).items() if name in old})
     old.update(recipe.old_targets)

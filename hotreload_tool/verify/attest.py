@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import abi
 from ..names import BODY_SUFFIX
 from ..payload import NEW_SUFFIX
 from . import container, tables
@@ -85,6 +86,7 @@ class _Work:
     def __init__(self, memory: Memory, loaded: Loaded, image: Linked, payloads: Sequence[Payload], found: Attested) -> None:
         self.memory, self.bias, self.image, self.found = memory, loaded.bias, image, found
         self.mapped = sorted((p for p in payloads if self._is_mapped(p)), key=lambda p: p.header.generation)
+        self.superseded = [p for p in payloads if p.header.flags & abi.PayloadFlags.TRANSIENT and p not in self.mapped]
         self.chain = self._chain()
         self.space = Space(image, self.chain)
         self.side = Side(self.space)
@@ -94,8 +96,13 @@ class _Work:
         self.find_generation()
         self.protections()
         self.foreign_code()
+        for payload in self.space.payloads:
+            if payload in self.superseded and any(self.space.file_at(self.space.slot_holds(s)) is payload.file
+                                                     for s in self.space.slots):
+                self._problem("", f"generation {payload.header.generation} is needed and not mapped")
+        absent = [p.file for p in self.superseded]
         for file in self.space.files:
-            for load in file.loads:
+            for load in file.loads if file not in absent else ():
                 self.segment(file, load)
         self.slots()
         reverted = [p for p in self.mapped if p not in self.space.payloads]
@@ -116,7 +123,7 @@ class _Work:
         chain: list[Payload] = []
         parent = "0" * 64
         while True:
-            following = [p for p in self.mapped if p.header.parent == parent and p not in chain]
+            following = [p for p in (*self.mapped, *self.superseded) if p.header.parent == parent and p not in chain]
             if not following:
                 return chain
             best = max(following, key=self._slots_that_agree)     # after a revert another one may have taken its place

@@ -56,7 +56,7 @@ def header_problems(payload: Payload, entry: dict[str, Any]) -> Iterator[str]:
         if getattr(header, name) != value:
             yield f"its {name} is {getattr(header, name)}, the manifest says {value}"
     fixed = (("magic", header.magic, abi.PAYLOAD_MAGIC), ("abi", header.abi, abi.ABI), ("size", header.size, abi.PAYLOAD_SIZE),
-             ("flags", header.flags, 0))
+             ("flags", header.flags & ~abi.PayloadFlags.TRANSIENT, 0))
     yield from (f"its {name} is {value:#x}, not {wanted:#x}" for name, value, wanted in fixed if value != wanted)
     if any(header.build_id_padding):
         yield "bytes lie behind its build-id"
@@ -110,8 +110,11 @@ def arena_problems(payload: Payload, entry: dict[str, Any], space: Space, earlie
     if [payload.start, payload.end] != list(entry["arena"]):
         yield (f"it occupies {payload.start:#x}..{payload.end:#x}, the manifest says "
                f"{entry['arena'][0]:#x}..{entry['arena'][1]:#x}")
+    held = {r.slot: r.new for other in earlier for r in other.redirects}
     for other in earlier:
-        if payload.start < other.end and other.start < payload.end:
+        superseded = other.header.flags & abi.PayloadFlags.TRANSIENT and not any(
+            other.start <= code < other.end for code in held.values())
+        if payload.start < other.end and other.start < payload.end and not superseded:
             yield f"generation {other.header.generation} occupies {other.start:#x}..{other.end:#x} already"
 
 

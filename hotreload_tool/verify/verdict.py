@@ -37,7 +37,7 @@ CHECKS: dict[str, str] = {
     "manifest-agrees": "what the manifest lists is exactly what the payload's tables do",
     # the payload beside its image
     "build-id": "image, manifest and payload name one build-id",
-    "segments-in-arena": "the payload lies inside the image's arena and over no earlier generation",
+    "segments-in-arena": "the payload lies inside the image's arena, and over no earlier generation but such as may be unmapped",
     "redirect-slots": "every redirect starts at a slot that a stub of the image jumps through, and no slot has two",
     "redirect-old-code": "every redirect names the code that its slot holds, all of it",
     "old-code-parts": "the rest of each old function (its cold half, its clones) is listed, and is code",

@@ -161,8 +161,8 @@ def test_table_and_code_are_equal() -> None:
 
 
 def test_every_step_is_injected() -> None:
-    special = {"ATFORK", "THREAD", "SOCKET", "ACCEPT", "RECEIVE", "ANSWER", "CLOSE", "ARENA", "SEND",    # tests of their own
-               "BALLOT"}                                                                                # test_together.py
+    special = {"ATFORK", "THREAD", "SOCKET", "ACCEPT", "RECEIVE", "ANSWER", "CLOSE", "ARENA", "SEARCH", "SEND",
+               "BALLOT"}    # tests of their own; of the last in test_together.py
     commit = {step for step, row in ROWS.items() if row[1] == "cannot fail"}
     assert CODES.keys() | special | commit == STEPS.keys()
     assert not CODES.keys() & (special | commit)
@@ -333,6 +333,27 @@ def test_a_refused_payload_that_stays_mapped_is_in_nobodys_way(program: Program,
     assert process.status(program.pid).document == before
     expect_before(program)
     expect_next_apply(program, payloads)
+
+
+def test_code_stays_where_the_memory_cannot_be_searched(image: Image, fault: Fault, folder: Path) -> None:
+    chain: list[Payload] = []
+    for n in (1, 2, 3):
+        chain.append(make_payload(folder, Recipe(image, f"int value_new(void) {{ return {n}; }}", {"value": "value_new"},
+                                                 previous=chain[-1] if chain else None, base=image.arena if n == 3 else None,
+                                                 transient=True)))
+    with start(image, HR_FAULT_FILE=str(fault.path)) as program:
+        for payload in chain[:2]:
+            process.apply(program.pid, [payload.path], when="quiescent")
+        fault.set("SEARCH")
+        with pytest.raises(process.AgentError) as caught:
+            process.apply(program.pid, [chain[2].path], when="quiescent", timeout=SHORT)
+        assert caught.value.code is abi.Code["DEADLINE"] and "older code" in caught.value.detail
+        program.ask("value", r"^value 2\n")
+        assert [p.generation for p in process.status(program.pid).images[0].payloads] == [2, 1]
+        fault.set()
+        process.apply(program.pid, [chain[2].path], when="quiescent")
+        program.ask("value", r"^value 3\n", reject="value [12]")
+        assert [p.generation for p in process.status(program.pid).images[0].payloads] == [3, 2]
 
 
 def test_signals_that_cannot_be_queued(program: Program, payloads: list[Path]) -> None:

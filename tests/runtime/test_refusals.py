@@ -219,7 +219,7 @@ DAMAGE: dict[str, tuple[Change, str, str]] = {
     "payload of another version": (at_entry(8, "<I", 1), "ABI_MISMATCH", "made for version 1"),
     "no payload header": (at_entry(0, "<Q", 0), "BAD_PAYLOAD", "no payload header"),
     "payload header of another size": (at_entry(12, "<I", 8), "BAD_PAYLOAD", "header is damaged"),
-    "payload flags": (at_entry(124, "<I", 1), "BAD_PAYLOAD", "header is damaged"),
+    "payload flags": (at_entry(124, "<I", 2), "BAD_PAYLOAD", "header is damaged"),
     "long build-id": (at_entry(120, "<I", 33), "BAD_PAYLOAD", "header is damaged"),
     "generation 0": (at_entry(16, "<Q", 0), "BAD_PAYLOAD", "header is damaged"),
     "many redirects": (at_entry(N_REDIRECTS, "<Q", 1 << 62), "BAD_PAYLOAD", "tables lie outside"),

@@ -125,6 +125,20 @@ static void *napper(void *unused) {
   return NULL;
 }
 
+/* As a server's thread that answers a few hundred requests a second. */
+static void *server(void *unused) {
+  struct timespec request = {.tv_nsec = 2000000};
+
+  (void)unused;
+  while (!stop) {
+    if (pair())
+      __atomic_add_fetch(&mixed, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+    nanosleep(&request, NULL);
+  }
+  return NULL;
+}
+
 static sem_t there; /* a sleeper is (nearly) asleep */
 static volatile pid_t last_tid;
 
@@ -238,9 +252,14 @@ static void *handling(void *unused) {
   return NULL;
 }
 
+static ucontext_t suspended, resumer; /* a coroutine in the middle of calls_back(), and who goes on meanwhile */
+static int returned;
+
 /* A payload's or image's function calls it while it is on the stack itself. */
 void call_back(int what) {
-  if (what == 'c')
+  if (what == 'y')
+    swapcontext(&suspended, &resumer);
+  else if (what == 'c')
     run_coroutine();
   else if (what == 's')
     interrupt_self();
@@ -253,6 +272,23 @@ int calls_back_body(int what) BODY(calls_back);
 __attribute__((noinline)) int calls_back_body(int what) {
   call_back(what);
   return what + 1;
+}
+
+static void calls_and_returns(void) { returned = calls_back('y'); }
+
+static void suspend(void) {
+  getcontext(&suspended);
+  suspended.uc_stack.ss_size = 64 << 10;
+  suspended.uc_stack.ss_sp = malloc(suspended.uc_stack.ss_size);
+  suspended.uc_link = &resumer;
+  makecontext(&suspended, calls_and_returns, 0);
+  swapcontext(&resumer, &suspended);
+  printf("suspended\n");
+}
+
+static void resume(void) {
+  swapcontext(&resumer, &suspended);
+  printf("returned %d\n", returned);
 }
 
 static void *below_coroutine(void *unused) {
@@ -595,7 +631,7 @@ static const struct {
   {"masked", deaf, NULL, true}, {"deaf", deaf, &raw_mask, true}, {"coroutine", in_coroutine, NULL, true},
   {"handler", handling, NULL, true}, {"below-coroutine", below_coroutine, NULL, true},
   {"below-handler", below_handler, NULL, true}, {"spinner", spinner, NULL, false},
-  {"napper", napper, NULL, false}, {"parent", parent, NULL, false},
+  {"napper", napper, NULL, false}, {"server", server, NULL, false}, {"parent", parent, NULL, false},
   {"forker", forker, NULL, false}, {"worker", worker, NULL, false}, {"region", region, NULL, true},
 };
 
@@ -688,6 +724,10 @@ static void command(char *line) {
     wake_sleepers();
   else if (!strcmp(line, "signal"))
     printf("signalled %d\n", pthread_kill(threads[0], SIGUSR2));
+  else if (!strcmp(line, "suspend"))
+    suspend();
+  else if (!strcmp(line, "resume"))
+    resume();
   else if (!strcmp(line, "cancel"))
     cancel_in_region();
   else if (!strncmp(line, "veto ", 5))

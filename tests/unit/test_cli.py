@@ -33,8 +33,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 def status(build_id: str = BUILD_ID, generation: int = 0) -> dict[str, Any]:
     image = {"build_id": build_id, "path": "/x/game", "kind": "pie", "load_bias": 0x1000,
-             "arena": {"address": 0x10000, "size": 0x100000, "used_end": 0x12000}, "generation": generation,
-             "id": "0" * 64, "payloads": []}
+             "arena": {"address": 0x10000, "size": 0x100000, "used_end": 0x12000, "mapped": 0}, "reverted": [], "unmapped": 0,
+             "generation": generation, "id": "0" * 64, "payloads": []}
     return {"abi": abi.ABI, "pid": os.getpid(), "mode": "thread", "executable": "/x/game", "images": [image]}
 
 

@@ -16,8 +16,9 @@ import pytest
 from hotreload_tool import abi, process
 
 STATUS = {"abi": 1, "pid": 0, "mode": "poll", "executable": "/x", "images": [{
-    "build_id": "aa", "path": "/x", "kind": "pie", "load_bias": 4096, "arena": {"address": 1, "size": 2, "used_end": 3},
-    "generation": 1, "id": "bb", "payloads": [{"generation": 1, "id": "bb", "start": 5, "end": 6}]}]}
+    "build_id": "aa", "path": "/x", "kind": "pie", "load_bias": 4096,
+    "arena": {"address": 1, "size": 2, "used_end": 3, "mapped": 0}, "reverted": [], "unmapped": 0,
+    "generation": 1, "id": "bb", "payloads": [{"generation": 1, "id": "bb", "start": 5, "end": 6, "mapped": 1}]}]}
 APPLIED = {"pid": 0, "dry_run": False, "images": [{"build_id": "aa", "generation": 1, "already": True, "functions_changed": 1,
                                                    "functions_live": 1, "updates_applied": 0, "updates_kept": 0}],
            "threads_stopped": 0, "pause_us": 0, "commit_us": 1, "frames_in_old_code": None}
@@ -67,7 +68,8 @@ def test_status(directory: Path) -> None:
     Agent(directory, answer)
     status = process.status(os.getpid(), timeout=5)
     assert (status.mode, status.executable, status.document) == ("poll", "/x", STATUS)
-    assert status.images == [process.LiveImage("aa", "/x", "pie", 4096, 1, 2, 3, 1, "bb", [process.LivePayload(1, "bb", 5, 6)])]
+    assert status.images == [process.LiveImage("aa", "/x", "pie", 4096, 1, 2, 3, 1, "bb",
+                                               [process.LivePayload(1, "bb", 5, 6, 1)], [], 0, 0)]
     (request, files), = seen
     assert files == []
     assert abi.REQUEST.unpack(request) == (abi.REQUEST_MAGIC, abi.ABI, abi.Op.STATUS, 0, 0, 5000, 0, 0, bytes(32), 0)
