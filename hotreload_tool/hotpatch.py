@@ -26,6 +26,7 @@ from . import (
     initialisers,
     instrument,
     libraries,
+    literals,
     noise,
     oldcode,
     payload,
@@ -268,7 +269,8 @@ def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapp
         if plan.empty:
             return None
         check_vanished(live, plan, image)
-        made = make_bundle(live, plan, image, old_contents(store, live, plan), oldcode.parts(store, live, plan.changed))
+        made = make_bundle(live, plan, image, old_contents(store, live, plan), oldcode.parts(store, live, plan.changed),
+                           known_literals(store, live))
         return store.append(build_id, made)
 
 
@@ -340,23 +342,46 @@ def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content
     return found
 
 
+def known_literals(store: Store, live: LiveState) -> literals.Literals:
+    staying = {p.generation for p in live.payloads if not p.transient}
+    found = [made.image(live.build_id) for made in (store.bundles(live.build_id) if staying else [])]
+    brought = [(int(patch[0]["generation"]), patch[1]) for patch in found if patch is not None]
+    return literals.of(live, [(generation, data) for generation, data in brought if generation in staying])
+
+
 def make_bundle(live: LiveState, plan: Plan, image: ImageRequest,
-                old: Mapping[str, Content], parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({})) -> bundle.Bundle:
+                old: Mapping[str, Content], parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({}),
+                known: literals.Literals | None = None) -> bundle.Bundle:
     """Link the payload of `plan` and put it into a bundle. `old`: by name, of all that the plan updates; `parts`:
-    `oldcode.parts` of what it changes."""
+    `oldcode.parts` of what it changes; `known`: strings that need not come along."""
     brought = plan.brought
     generation = live.generation + 1
     identity = bundle.generation_id(live.build_id, generation, live.id, brought)
-    linked = payload.build(payload_request(live, plan, image, brought, identity, old, parts), _linker(live, image))
+    linked = _link_somewhere(live, payload_request(live, plan, image, brought, identity, old, parts, known), _linker(live, image))
     entry = manifest_entry(live, plan, brought, linked)
     patch = bundle.ImagePatch(entry, linked.data, brought)
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return bundle.build(image.name, [patch], created=created, tool=__version__)
 
 
+def _link_somewhere(live: LiveState, request: payload.PayloadRequest, linker: payload.Linker) -> payload.Payload:
+    """In the first free range of the arena that is large enough. Raises Refused if none is."""
+    full: Refused | None = None
+    for request.base, request.limit in live.rooms() or [(sum(live.arena), sum(live.arena))]:
+        try:
+            return payload.build(request, linker)
+        except Refused as e:
+            if any(r.code != "arena-full" for r in e.refusals):
+                raise
+            full = e
+    assert full is not None
+    raise full
+
+
 def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: Sequence[ObjectMap],
                     identity: str, old: Mapping[str, Content],
-                    parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({})) -> payload.PayloadRequest:
+                    parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({}),
+                    known: literals.Literals | None = None) -> payload.PayloadRequest:
     paths = {o.name: Path(o.path) for o in image.objects}
     kinds = _bindings_by_kind(plan.bindings)
     updates = [piece for u in plan.updates for piece in initialisers.pieces(u, old[u.name], paths[u.object])]
@@ -372,7 +397,8 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
         named_data=frozenset(d.name for m in brought for d in m.data),
         changed=[payload.Changed(c.name, c.slot, c.old_body, c.old_size, parts.get(c.name, ())) for c in plan.changed],
         updates=updates,
-        initialisers=plan.initialisers, tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1))
+        initialisers=plan.initialisers, tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1),
+        literals=known)
 
 
 def _bindings_by_kind(bindings: Mapping[str, Binding]) -> dict[str, dict[str, Binding]]:
@@ -398,7 +424,7 @@ def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], li
     data = {d.name: d for m in reversed(brought) for d in m.data}
     return {
         "build_id": live.build_id, "kind": live.kind, "generation": live.generation + 1, "parent": live.id,
-        "arena": [linked.start, linked.end],
+        "arena": [linked.start, linked.end], "transient": linked.transient,
         "changed": [{"name": c.name, "object": c.object, "slot": c.slot, "old_body": c.old_body, "old_size": c.old_size,
                      "body": linked.bodies[c.name][0], "size": linked.bodies[c.name][1]} for c in plan.changed],
         "added": [{"name": n, "object": home[n], "entry": entry, "slot": slot, "body": body, "size": size}

@@ -105,6 +105,14 @@ class LiveData:
     retired: int | None = None  # generation in whose source it no longer was; it keeps its memory and value
 
 
+class Placed(NamedTuple):
+    """What one generation took of the arena; image-relative, page-aligned."""
+    generation: int
+    start: int
+    end: int
+    transient: bool            # its addresses are free again when its functions are superseded
+
+
 @dataclass
 class LiveState:
     """One image in a process, and the generations it took."""
@@ -114,6 +122,7 @@ class LiveState:
     facts: ImageFacts
     arena: tuple[int, int]                 # (address, size in bytes)
     arena_used_end: int                    # payloads lie between the arena's address and this
+    payloads: list[Placed] = field(default_factory=list)                # oldest first
     generation: int = 0
     id: str = NO_ID
     maps: dict[str, ObjectMap] = field(default_factory=dict)            # object -> its latest map, in link order
@@ -158,12 +167,27 @@ class LiveState:
         names = [e.name for e in difference.entries(m)]
         return not names or any(n in self.functions or n in self.data for n in names)
 
+    def rooms(self) -> list[tuple[int, int]]:
+        """Free ranges of the arena: what was never used, then from its start on what is free again. So an address is used
+        again as late as possible: a revert to the code that was there before needs it back."""
+        needed = {f.generation for f in self.functions.values()}
+        taken = sorted((p.start, p.end) for p in self.payloads if not p.transient or p.generation in needed)
+        end = self.arena[0] + self.arena[1]
+        last = self.payloads[-1].end if self.payloads else self.arena[0]
+        found, at = [], self.arena[0]
+        for start, after in [*taken, (end, end)]:
+            if start > at:
+                found.append((at, start))
+            at = max(at, after)
+        parts = [part for low, high in found for part in ((low, min(high, last)), (max(low, last), high)) if part[0] < part[1]]
+        return sorted(parts, key=lambda part: (part[0] < last, part[0]))
+
     def copy(self) -> LiveState:
         """Independent of the original; entries are immutable and shared."""
         return dataclasses.replace(
             self, maps=dict(self.maps), functions=dict(self.functions), data=dict(self.data),
             types={s: set(objects) for s, objects in self.types.items()}, definitions=dict(self.definitions),
-            order=dict(self.order), knew=set(self.knew), brought=set(self.brought),
+            order=dict(self.order), payloads=list(self.payloads), knew=set(self.knew), brought=set(self.brought),
             past_types={name: dict(layouts) for name, layouts in self.past_types.items()},
             retired_statics={obj: dict(found) for obj, found in self.retired_statics.items()})
 
@@ -316,7 +340,9 @@ def _overlay(state: LiveState, image: Mapping[str, Any], maps: Sequence[ObjectMa
         if found is not None and found.retired is None and not definitions:
             state.data[name] = dataclasses.replace(found, retired=generation)
     state.generation, state.id = generation, str(image["id"])
-    state.arena_used_end = max(state.arena_used_end, int(image["arena"][1]))
+    start, end = image["arena"]
+    state.payloads.append(Placed(generation, int(start), int(end), bool(image.get("transient", False))))
+    state.arena_used_end = max(state.arena_used_end, int(end))
 
 
 def _check_follows(state: LiveState, image: Mapping[str, Any]) -> None:

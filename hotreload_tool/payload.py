@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from . import abi, arch, elf, names, steps
+from . import abi, arch, elf, literals, names, steps, transient
 from .construction import Initialiser
 from .contents import Content
 from .elf import Elf, Rela, Section, Symbol
@@ -92,6 +92,7 @@ class PayloadRequest:
     updates: Sequence[Update] = ()
     initialisers: Sequence[Initialiser] = ()  # of new objects, in the order in which they run
     tls: tuple[int, int] = (0, 1)        # size in memory and alignment of the image's TLS segment
+    literals: literals.Literals | None = None  # strings of the process that new code may refer to
     folder: Path | None = None           # where to keep inputs and script of the link, for replay
 
 
@@ -103,6 +104,7 @@ class Payload:
     bodies: dict[str, tuple[int, int]] = field(default_factory=dict)    # changed: name -> (address, size)
     added: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)  # new: entry, slot, body, size
     new_data: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (address, size)
+    transient: bool = False              # may be unmapped when its functions are superseded (transient.py)
 
 
 def build(request: PayloadRequest, linker: Linker) -> Payload:
@@ -172,6 +174,9 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
     image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
     _name_new_content(obj, request, cpu)
     _name_group_initialisers(obj, name, request)
+    transient.set_jump_tables_apart(obj, cpu)
+    if request.literals is not None:
+        literals.reuse(obj, image, request.literals, f"hr_literal.{number}")
     words = _bind_thread_locals(obj, name, number, request, cpu)
     living: set[tuple[int, int]] = set()         # places of what lives: in a section of several, a copy that nothing refers to
     for symbol in obj.symbols:
@@ -483,6 +488,7 @@ SECTIONS {{
   .plt.sec : {{ *(.plt.sec) }}
   .text : {{ *(.text .text.*) }}
   . = ALIGN({page});
+  .hr.jumps : {{ *(.rodata.hr_jumps) }} :constants
   .rodata : {{ *(.rodata .rodata.* .gnu.linkonce.r.*) }} :constants
   .eh_frame : {{ hr_eh_frame = .; KEEP(*(.eh_frame)) LONG(0) }}
   .gcc_except_table : {{ *(.gcc_except_table .gcc_except_table.*) }}
@@ -546,7 +552,9 @@ def _finish(request: PayloadRequest, out: Elf) -> Payload:
             payload.bodies[name.removesuffix(NEW_SUFFIX)] = (symbol.value, symbol.size)
     _find_added(out, symbols, payload)
     _find_new_data(request, out, symbols, payload)
-    payload.data = _completed(out, [payload.bodies[c.name][1] for c in request.changed])
+    acts_again = request.initialisers or any(u.flags & abi.UpdateFlags.THREADS for u in request.updates)
+    payload.transient = not acts_again and transient.is_transient(out, request.kind, request.base, end, _cpu(request))
+    payload.data = _completed(out, [payload.bodies[c.name][1] for c in request.changed], payload.transient)
     return payload
 
 
@@ -585,9 +593,9 @@ def _word_target(out: Elf, slot: Symbol) -> int:
     return int(struct.unpack_from("<Q", home.data, slot.value - home.addr)[0])
 
 
-def _completed(out: Elf, new_sizes: Sequence[int]) -> bytes:
-    """The file with what only the finished link knows: the sizes of the new bodies and of the unwind tables, and the RELRO
-    segment.
+def _completed(out: Elf, new_sizes: Sequence[int], is_transient: bool) -> bytes:
+    """The file with what only the finished link knows: the sizes of the new bodies and of the unwind tables, its flags, and the
+    RELRO segment.
 
     (With its own PHDRS in the script, ld leaves PT_GNU_RELRO empty.)"""
     raw = bytearray(Path(out.where).read_bytes())
@@ -600,6 +608,7 @@ def _completed(out: Elf, new_sizes: Sequence[int]) -> bytes:
     home = next(s for s in segments if s[0] == _PT_LOAD and s[3] <= tables.addr < s[3] + s[6])
     file_offset = home[2] + tables.addr - home[3]
     struct.pack_into("<Q", raw, file_offset + abi.PAYLOAD_TABLES["eh_frame"] + 8, frame.size if frame else 0)
+    struct.pack_into("<I", raw, file_offset + abi.PAYLOAD_HEAD.size - 4, abi.PayloadFlags(is_transient))
     for i, size in enumerate(new_sizes):         # the redirects follow the header
         struct.pack_into("<Q", raw, file_offset + abi.PAYLOAD_SIZE + (i + 1) * abi.REDIRECT.size - 8, size)
     for i, segment in enumerate(segments):

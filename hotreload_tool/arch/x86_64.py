@@ -134,6 +134,17 @@ def direct_references(code: bytes, targets: frozenset[int], jumps: bool) -> Iter
             yield DirectReference("call" if call else "jump" if jump else "address", at, field, target)
 
 
+_LEA = re.compile(rb"(?=\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d])", re.DOTALL)
+
+
+def addresses_made(code: bytes) -> Iterator[int]:
+    """Offsets from the start of `code` to which any bytes of it lead that may be `lea disp32(%rip)`: of position-independent
+    code that is the one instruction that makes an address (Intel SDM, volume 2, table 2-7: RIP-relative addressing)."""
+    for match in _LEA.finditer(code, 0, max(len(code) - 5, 0)):
+        field = match.start() + 2
+        yield field + 4 + int(struct.unpack_from("<i", code, field)[0])
+
+
 def instructions(code: bytes) -> Iterable[tuple[int, int]]:
     """(offset, size) of each instruction, decoded from the start; ends where decoding fails."""
     import capstone

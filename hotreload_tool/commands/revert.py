@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from .. import blockers, process, report, together
-from . import UsageError, seconds
+from .. import abi, blockers, process, report, together
+from . import UsageError, seconds, state_directory
 
 NAME = "revert"
 HELP = "bring processes back to an earlier generation"
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> report.Result:
 
     def ask(pid: int, ballot: int | None) -> process.ApplyResult:
         begun = time.monotonic()
-        answer = process.revert(pid, images[pid].build_id, generation, args.dry_run, args.when, args.timeout, ballot)
+        answer = _revert(pid, images[pid].build_id, generation, args, ballot)
         taken[pid] = time.monotonic() - begun
         return answer
 
@@ -66,6 +68,21 @@ def run(args: argparse.Namespace) -> report.Result:
     if len(pids) == 1:
         return results[0] if results else report.failure(failures[0][1])
     return report.reverted_together(images[pids[0]].path, results, failures)
+
+
+def _revert(pid: int, build_id: str, generation: int, args: argparse.Namespace, ballot: int | None) -> process.ApplyResult:
+    from .. import goingback
+
+    def send(target: int, payloads: Sequence[Path]) -> process.ApplyResult:
+        return process.revert(pid, build_id, target, args.dry_run, args.when, args.timeout, ballot, payloads)
+
+    stores = goingback.stores(pid, state_directory())
+    try:
+        return goingback.revert(pid, build_id, generation, stores, send)
+    except process.AgentError as e:
+        if e.code is not abi.Code["NO_ARENA"] or args.dry_run or len(args.pid) > 1:
+            raise
+        return goingback.step_by_step(pid, build_id, generation, stores, send)
 
 
 def _target(args: argparse.Namespace, images: dict[int, _Image]) -> int:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_TYPES: dict[str, type] = {"object": dict, "array": list, "string": str, "integer": int}
+_TYPES: dict[str, type] = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
 _ANNOTATIONS = frozenset({"$schema", "$defs", "title", "description"})
 
 
@@ -33,7 +33,7 @@ def problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | No
     if "$ref" in schema:
         yield from problems(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, at)
     kind = schema.get("type")
-    if kind and (not isinstance(value, _TYPES[kind]) or isinstance(value, bool)):
+    if kind and (not isinstance(value, _TYPES[kind]) or isinstance(value, bool) != (kind == "boolean")):
         yield f"{at} is {_shown(value)}, not of type {kind}"
         return
     for keyword, wanted in schema.items():

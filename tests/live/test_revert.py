@@ -1,9 +1,11 @@
 """`hotpatch revert`: back to an earlier generation, and what comes after it."""
 from __future__ import annotations
 
+from pathlib import Path
+
 from busy_fixtures import built, program, project  # noqa: F401
 
-from livetools import NO_PROCESS, USAGE, Program, Workspace
+from livetools import NO_PROCESS, USAGE, Program, Workspace, workspace
 
 
 def make_two(project: Workspace) -> None:  # noqa: F811
@@ -84,3 +86,26 @@ def test_usage(project: Workspace, program: Program) -> None:  # noqa: F811
     project.hotpatch("revert", code=USAGE)
     assert program.finish() == 0
     project.hotpatch("revert", "--pid", pid, code=NO_PROCESS)
+
+
+def test_to_code_that_was_unmapped(built: Path, tmp_path: Path) -> None:  # noqa: F811
+    """In a small arena superseded code goes at once, and its addresses are used again; a revert brings it back."""
+    small = "HOTRELOAD_ARENA=98304"
+    with workspace(built, tmp_path / "small") as work:
+        work.scons(small)
+        with work.start(["build/busy"]) as running:
+            running.expect("^ready\n")
+            for n in range(1, 8):
+                work.edit("src/steps.c", f"{{ return {n}; }}", f"{{ return {n + 1}; }}")
+                work.scons("hotpatch", small)
+                running.ask("say", rf"^hello, steps {n + 1} {n + 1}, ", reject=rf"steps {n} ")
+            image = work.status(running)["images"][0]
+            assert image["generation"] == 7 and image["unmapped"] >= 4
+            assert image["arena"]["mapped"] == sum(p["mapped"] for p in image["payloads"]) <= 3 * (16 << 10)
+            shown = work.hotpatch("status", str(running.pid)).out
+            assert "generation 7: 16 KiB mapped" in shown and "superseded: nothing mapped" in shown
+            for generation in (6, 2, 0):
+                work.hotpatch("revert", "--pid", str(running.pid), "--to", str(generation))
+                running.ask("say", rf"^hello, steps {generation + 1} {generation + 1}, ", reject=r"steps 8 ")
+            work.scons("hotpatch", small)
+            running.ask("say", r"^hello, steps 8 8, ", reject="steps 1 ")
