@@ -237,16 +237,6 @@ static bool prepare_all(struct hr_transaction *t) {
   return true;
 }
 
-/* What is mapped needs no descriptor. */
-static bool prepare(struct hr_transaction *t) {
-  bool done = prepare_all(t);
-  unsigned i;
-
-  for (i = 0; i < HR_MAX_PAYLOADS; i++)
-    hr_elf_close(&t->elfs[i]);
-  return done;
-}
-
 /* Pages are opened here to find out whether they can be; hr_commit() closes and opens them as it waits. */
 static bool prepare_revert_of(struct hr_candidate *c, uint64_t generation, struct hr_error *error) {
   const struct hr_image *image = c->loaded.image;
@@ -315,6 +305,16 @@ static bool prepare_revert(struct hr_transaction *t) {
         !prepare_revert_of(&t->candidates[i], request->generation, t->error))
       return false;
   return hr_late_revert(t, &t->keeps[0], request->generation);
+}
+
+/* What is mapped needs no descriptor. */
+static bool prepare(struct hr_transaction *t) {
+  bool done = t->order->request->op == HR_OP_REVERT ? prepare_revert(t) : prepare_all(t);
+  unsigned i;
+
+  for (i = 0; i < HR_MAX_PAYLOADS; i++)
+    hr_elf_close(&t->elfs[i]);
+  return done;
 }
 
 static void undo_candidate(struct hr_candidate *c) {
@@ -450,7 +450,7 @@ static bool end_guard(struct hr_error *error) {
 static bool begin(struct hr_transaction *t) {
   if (t->order->ballot >= 0 && !(t->ballot = hr_ballot_open(t->order->ballot, t->error)))
     return false;
-  return t->order->request->op == HR_OP_REVERT ? prepare_revert(t) : prepare(t);
+  return prepare(t);
 }
 
 /* Nothing changes here. Where others are asked too, they need this one's word. */
