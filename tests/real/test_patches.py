@@ -38,11 +38,11 @@ def test_patches_of(package: Package, tmp_path: Path, full_size: bool) -> None:
 
 
 def check(package: Package, outcome: Outcome) -> None:
-    """Small patches go in; others do, or are refused with a reason. What goes in is the fresh build's behaviour, and no
-    longer the old one where a question shows it."""
+    """Small patches go in; others do, or are refused with a reason. What goes in is equal to the fresh build, in code and in
+    what it answers, and no longer what it was where a question shows it."""
     assert outcome.applied or (outcome.reason and outcome.patch not in package.small), outcome
     if outcome.applied:
-        assert outcome.equal and outcome.functions, outcome
+        assert outcome.equal and outcome.functions and outcome.verified == "yes", outcome
         assert outcome.exposed or outcome.patch not in package.exposing, outcome
 
 
