@@ -66,6 +66,7 @@ class Package:
     client: str = ""                          # asks a daemon: the question is its last word, the answer its output
     needs: list[str] = field(default_factory=list)          # commands beside make and a compiler
     small: list[str] = field(default_factory=list)          # patches that are replayed in the tests' small size
+    unverified: dict[str, str] = field(default_factory=dict)       # patch -> why `hotpatch verify` cannot show that all is there
     exposing: dict[str, list[str]] = field(default_factory=dict)   # patch -> questions that the base answers otherwise
 
 
