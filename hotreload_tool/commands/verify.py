@@ -25,6 +25,8 @@ def prepare(parser: argparse.ArgumentParser) -> None:
                         help="a bundle of an earlier generation (default: those beside this one)")
     parser.add_argument("--against", type=readable_file, action="append", default=[], metavar="NEW_IMAGE",
                         help="the program linked from the new source: show that image and bundles together are equal to it")
+    parser.add_argument("--key", type=readable_file, action="append", default=[], metavar="FILE.pub",
+                        help="a public key you trust: the bundle must be signed by it (by one of them, if several)")
     parser.add_argument("--live-seconds", type=seconds, default=600.0, metavar="S",
                         help="seconds that the command of --live may take, each time (default: 600)")
     parser.add_argument("--live", action="store_true",
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> report.Result:
         raise UsageError("--live is the last option, and is followed by -- and the command that starts the image")
     given = verify.Given(_images(args), [*args.after, *_beside(args.bundle)], args.against)
     verdict = verify.verify(args.bundle, given)
+    _check_signature(verdict, args)
     command = getattr(args, "live_command", [])
     if command and verdict.sound:
         underload.check(verdict, [*verify.chain(args.bundle, given), args.bundle], list(given.images), command, args.live_seconds)
@@ -57,6 +60,22 @@ def run(args: argparse.Namespace) -> report.Result:
         outputs.write(args.sarif, outputs.sarif([verdict]))
     return report.Result(verdict.document(), outputs.lines(verdict), outputs.problem_lines(verdict),
                          exit_code(verdict, args.strict))
+
+
+def _check_signature(verdict: Verdict, args: argparse.Namespace) -> None:
+    """With keys the bundle must be signed. Without, a signature is said to be unchecked, and an unsigned bundle is no news."""
+    from .. import bundle, signature
+
+    keys = signature.read_keys(args.key)
+    if not verdict.sound:
+        if keys:
+            verdict.cannot("signature", "bundle", "the bundle is not sound")
+        return
+    made = bundle.read(args.bundle)
+    if keys:
+        verdict.found("signature", "bundle", signature.problems(made, keys))
+    elif any(said for _, said in signature.signers(made)):
+        verdict.cannot("signature", "bundle", "it is signed, and no key to trust is named by --key")
 
 
 def exit_code(verdict: Verdict, strict: bool) -> int:

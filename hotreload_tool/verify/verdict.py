@@ -19,6 +19,8 @@ CHECKS: dict[str, str] = {
     "maps-hash": "the object maps have the SHA-256 that the manifest states, and can be read",
     "generation-id": "the generation's id is the hash of its build-id, its place in the chain and its object maps",
     "generation-chain": "the generation follows the one before it, back to the image as built",
+    # who made it
+    "signature": "the manifest and every payload are signed by a key that is trusted",
     # the payload by itself
     "payload-elf": "the payload is a 64-bit ELF image of the kind and for the machine of the image it patches",
     "payload-header": "the payload's own header says what the manifest says",

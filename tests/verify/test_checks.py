@@ -16,7 +16,7 @@ from hotreload_tool.verify.redirects import _targets
 from hotreload_tool.verify.tables import R_GLOB_DAT, R_JUMP_SLOT
 from hotreload_tool.verify.verdict import CHECKS
 
-OF_A_BUNDLE = [name for name in CHECKS if not name.startswith(("completeness-", "live-"))]
+OF_A_BUNDLE = [name for name in CHECKS if not name.startswith(("completeness-", "live-", "signature"))]
 
 
 @dataclass(frozen=True)
