@@ -70,7 +70,7 @@ static enum hr_code apply(const uint8_t *data, size_t size, unsigned flags) {
   struct hr_request request = {.magic = HR_REQUEST_MAGIC, .abi = HR_ABI, .op = HR_OP_APPLY, .flags = flags,
                                .n_payloads = 1};
   int file = memfd_create("payload", MFD_CLOEXEC), generations;
-  struct hr_order order = {&request, &file, -1};
+  struct hr_order order = {.request = &request, .files = &file, .client = -1, .ballot = -1};
   struct hr_text text;
   enum hr_code code;
 
@@ -92,6 +92,9 @@ int main(int argc, char **argv) {
   uint64_t before = slot;
   unsigned i;
 
+  if (!hr_image_prepare()) /* HOTRELOAD_DISABLE is set: nobody else takes part */
+    fail("no arena", 0);
+  __atomic_store_n(&hr_self.ready, 1, __ATOMIC_RELEASE);
   if (!size || size == sizeof sound)
     fail("usage: mutate PAYLOAD SEED COUNT", 0);
   fclose(input);
