@@ -43,7 +43,7 @@ def check(package: Package, outcome: Outcome) -> None:
     assert outcome.applied or (outcome.reason and outcome.patch not in package.small), outcome
     if outcome.applied:
         assert outcome.equal and outcome.functions, outcome
-        assert (outcome.verified == "yes") == (outcome.patch not in package.unverified), outcome
+        assert outcome.verified == "yes" or outcome.patch in package.unverified, outcome
         assert outcome.exposed or outcome.patch not in package.exposing, outcome
 
 
