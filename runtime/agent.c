@@ -14,7 +14,6 @@
 #include <link.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,7 +23,6 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,26 +30,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
-
 #define STAGE_MS 2000       /* a client has this long to send its request, and to take the answer */
 #define FORK_WAIT_MS 500    /* a fork waits this long for a request that is being served; no attempt takes longer */
 #define CHILD_DELAY_MS 50   /* a child that execs at once never creates a socket */
 #define START_WAIT_MS 200   /* main() waits this long for the socket to be there */
 #define STACK_SIZE (256u << 10)
 #define BACKLOG 16
-#define HIGHEST_WANTED 1024 /* select() takes no descriptor from here on */
-
-struct descriptor { /* and what it must still be, where the program may have closed it */
-  int fd;           /* -1: none */
-  dev_t device;
-  ino_t inode;
-};
 
 struct connection {
-  struct descriptor socket;
+  struct hr_descriptor socket;
   int64_t deadline_ms;
   struct hr_request request;
   size_t received;
@@ -71,7 +58,7 @@ static struct {
   bool runs_cxx;    /* a C++ library is loaded */
   sigset_t program_blocks; /* by the thread that started the agent */
   bool own_table;   /* the thread has a descriptor table of its own */
-  struct descriptor listener, epoll;
+  struct hr_descriptor listener, epoll;
   struct connection client; /* poll mode: may last from one poll to the next */
   pid_t bound_pid;          /* who made `socket_path`; 0: nobody */
   char socket_path[HR_PATH_MAX];
@@ -103,77 +90,6 @@ static struct timespec after_ms(int ms) {
   until.tv_sec += until.tv_nsec / 1000000000;
   until.tv_nsec %= 1000000000;
   return until;
-}
-
-/* ---- descriptors ----------------------------------------------------------------------------------- */
-
-static bool identify(struct descriptor *d) {
-  struct stat stat;
-
-  if (fstat(d->fd, &stat))
-    return false;
-  d->device = stat.st_dev;
-  d->inode = stat.st_ino;
-  return true;
-}
-
-static bool is_ours(const struct descriptor *d) {
-  struct stat stat;
-
-  return d->fd >= 0 && !fstat(d->fd, &stat) && stat.st_dev == d->device && stat.st_ino == d->inode;
-}
-
-static void forget(struct descriptor *d) {
-  if (is_ours(d))
-    close(d->fd);
-  d->fd = -1;
-}
-
-/* Moves a descriptor out of the range programs use and expect to be dense. */
-static int raise_descriptor(int fd) {
-  struct rlimit limit;
-  int raised, base = HIGHEST_WANTED - 16;
-
-  if (fd < 0)
-    return fd;
-  if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < HIGHEST_WANTED)
-    base = (int)limit.rlim_cur - 16;
-  raised = base > fd ? fcntl(fd, F_DUPFD_CLOEXEC, base) : -1;
-  if (raised < 0)
-    return fd;
-  close(fd);
-  return raised;
-}
-
-static void close_all_above_standard(void) {
-  struct rlimit limit;
-  int fd, end = 1 << 16;
-
-  if (!syscall(SYS_close_range, 3, ~0u, 0))
-    return;
-  if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < (rlim_t)end)
-    end = (int)limit.rlim_cur;
-  for (fd = 3; fd < end; fd++)
-    close(fd);
-}
-
-/* Gives the calling thread an empty descriptor table. The copies it held must go, or the program's pipes would
- * never see their end. 0 to 2 become /dev/null: what a library writes to them must not reach a client. */
-static bool take_own_table(void) {
-  int null, fd;
-
-  if (unshare(CLONE_FILES))
-    return false;
-  close_all_above_standard();
-  null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  for (fd = 0; fd < 3; fd++)
-    if (null < 0)
-      close(fd);
-    else
-      dup2(null, fd);
-  if (null > 2)
-    close(null);
-  return true;
 }
 
 /* ---- the runtime directory and the socket -------------------------------------------------------- */
@@ -247,9 +163,9 @@ static bool open_listener(int flags) {
   if (directory < 0)
     return false;
   fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-  agent.listener.fd = agent.own_table ? fd : raise_descriptor(fd);
+  agent.listener.fd = agent.own_table ? fd : hr_descriptor_raise(fd);
   if (fd < 0 || hr_fault(HR_STEP_SOCKET) || !publish(agent.listener.fd, directory, path) ||
-      !identify(&agent.listener)) {
+      !hr_descriptor_identify(&agent.listener)) {
     if (fd >= 0)
       close(agent.listener.fd);
     agent.listener.fd = -1;
@@ -443,15 +359,15 @@ static enum want transmit(struct connection *c) {
 static void connection_open(struct connection *c, int fd) {
   memset(c, 0, sizeof *c);
   c->socket.fd = fd;
-  identify(&c->socket);
+  hr_descriptor_identify(&c->socket);
   c->deadline_ms = now_ms() + STAGE_MS;
 }
 
 static void connection_close(struct connection *c) {
-  if (is_ours(&c->socket)) /* else the program closed descriptors: theirs may be reused as well */
+  if (hr_descriptor_is_ours(&c->socket)) /* else the program closed descriptors: theirs may be reused as well */
     close_files(c);
   hr_text_free(&c->answer);
-  forget(&c->socket);
+  hr_descriptor_forget(&c->socket);
 }
 
 /* Goes on as far as it can without waiting. WANT_NOTHING: finished, well or not. */
@@ -485,7 +401,7 @@ static void serve_blocking(int fd) {
 
 /* In a table shared with the program our listener may be gone, and its number somebody else's. */
 static bool have_listener(void) {
-  if (agent.listener.fd >= 0 && (agent.own_table || is_ours(&agent.listener)))
+  if (agent.listener.fd >= 0 && (agent.own_table || hr_descriptor_is_ours(&agent.listener)))
     return true;
   agent.listener.fd = -1;
   return open_listener(0);
@@ -493,7 +409,7 @@ static bool have_listener(void) {
 
 /* A socket anew, in the directory that is right now. Where that fails, what there was stays. */
 static void listen_anew(void) {
-  struct descriptor old = agent.listener;
+  struct hr_descriptor old = agent.listener;
   char path[HR_PATH_MAX];
   bool bound = __atomic_load_n(&agent.bound_pid, __ATOMIC_ACQUIRE) == getpid();
 
@@ -503,7 +419,7 @@ static void listen_anew(void) {
     agent.listener = old;
     return;
   }
-  forget(&old);
+  hr_descriptor_forget(&old);
   if (bound && strcmp(path, agent.socket_path))
     unlink(path);
 }
@@ -540,7 +456,7 @@ static void *agent_thread(void *is_child) {
   prctl(PR_SET_NAME, "hotreload");
   if (agent.runs_cxx)
     hr_helper_start(&agent.program_blocks);
-  agent.own_table = take_own_table();
+  agent.own_table = hr_descriptors_own_table();
   if (is_child) {
     poll(NULL, 0, CHILD_DELAY_MS);
   } else {
@@ -629,7 +545,8 @@ static bool watch(int operation, int fd, uint32_t events) {
 
 /* Modifying our listener's entry succeeds only if both numbers still are ours. */
 static bool is_listening(void) {
-  return is_ours(&agent.listener) && is_ours(&agent.epoll) && watch(EPOLL_CTL_MOD, agent.listener.fd, EPOLLIN);
+  return hr_descriptor_is_ours(&agent.listener) && hr_descriptor_is_ours(&agent.epoll) &&
+         watch(EPOLL_CTL_MOD, agent.listener.fd, EPOLLIN);
 }
 
 static bool start_listening(void) {
@@ -637,13 +554,13 @@ static bool start_listening(void) {
     return false;
   if (agent.client.socket.fd >= 0)
     connection_close(&agent.client);
-  forget(&agent.listener);
+  hr_descriptor_forget(&agent.listener);
   agent.epoll.fd = -1; /* not closed: all epoll descriptors look alike, it may be the program's */
   if (open_listener(SOCK_NONBLOCK)) {
-    agent.epoll.fd = raise_descriptor(epoll_create1(EPOLL_CLOEXEC));
-    if (agent.epoll.fd >= 0 && identify(&agent.epoll) && watch(EPOLL_CTL_ADD, agent.listener.fd, EPOLLIN))
+    agent.epoll.fd = hr_descriptor_raise(epoll_create1(EPOLL_CLOEXEC));
+    if (agent.epoll.fd >= 0 && hr_descriptor_identify(&agent.epoll) && watch(EPOLL_CTL_ADD, agent.listener.fd, EPOLLIN))
       return true;
-    forget(&agent.listener);
+    hr_descriptor_forget(&agent.listener);
   }
   agent.unreachable = true;
   return false;
@@ -661,7 +578,7 @@ static bool accept_client(void) {
 
   if (fd < 0)
     return false;
-  connection_open(&agent.client, raise_descriptor(fd));
+  connection_open(&agent.client, hr_descriptor_raise(fd));
   return watch(EPOLL_CTL_ADD, agent.client.socket.fd, EPOLLIN);
 }
 
@@ -686,7 +603,7 @@ static int poll_locked(void) {
   if (!listens())
     return 0;
   for (clients = 0; clients < BACKLOG; clients++) {
-    if (!is_ours(&agent.client.socket)) {
+    if (!hr_descriptor_is_ours(&agent.client.socket)) {
       connection_close(&agent.client);
       if (!accept_client())
         break;
@@ -874,7 +791,7 @@ static void after_fork_in_child(void) {
   }
   agent.epoll.fd = -1;
   agent.client.socket.fd = -1;
-  forget(&agent.listener); /* if it is in this table */
+  hr_descriptor_forget(&agent.listener); /* if it is in this table */
   agent.unreachable = !fork_is_clean;
   if (!hr_poll_linked && fork_is_clean)
     start_thread(true);

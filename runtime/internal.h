@@ -502,6 +502,7 @@ bool hr_pause_between(const struct hr_transaction *t, int ms);
 void hr_view_of(const struct hr_thread *thread, struct hr_view *view);
 
 void hr_codes_sort(struct hr_codes *codes);
+bool hr_codes_find(const struct hr_transaction *t, struct hr_codes *codes);
 int hr_commit_back(struct hr_transaction *t);
 bool hr_commit_trylock(void);
 
@@ -582,6 +583,20 @@ bool hr_recall_is_agreed(void);
 bool hr_recall_came(void);
 void hr_recall_forked(void);
 int hr_recall_poll(struct pollfd *ready, int n, int ms);
+
+/* ---- descriptors.c ---------------------------------------------------------------------------------- */
+
+struct hr_descriptor { /* and what it must still be, where the program may have closed it */
+  int fd;           /* -1: none */
+  dev_t device;
+  ino_t inode;
+};
+
+bool hr_descriptor_identify(struct hr_descriptor *d);
+bool hr_descriptor_is_ours(const struct hr_descriptor *d);
+void hr_descriptor_forget(struct hr_descriptor *d);
+int hr_descriptor_raise(int fd);
+bool hr_descriptors_own_table(void);
 
 /* ---- agent.c ----------------------------------------------------------------------------------------- */
 
