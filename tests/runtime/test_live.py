@@ -78,7 +78,8 @@ def test_status_before_and_after(target: Image, new_value: Payload) -> None:
     assert (image.generation, image.id, image.payloads) == (0, "0" * 64, [])
     image, = after.images
     assert (image.generation, image.id, image.arena_used_end) == (1, new_value.id.hex(), new_value.end)
-    assert image.payloads == [process.LivePayload(1, new_value.id.hex(), target.arena, new_value.end)]
+    size = new_value.end - target.arena
+    assert image.payloads == [process.LivePayload(1, new_value.id.hex(), target.arena, new_value.end, size)]
 
 
 def test_generations_follow_each_other(target: Image, new_value: Payload, newer_value: Payload) -> None:
