@@ -20,7 +20,7 @@ from .tables import Payload
 from .verdict import Verdict
 
 _NO_PARENT = "0" * 64
-_DAMAGE = (Unreadable, struct.error, IndexError, ValueError, OverflowError, KeyError)
+_DAMAGE = (Unreadable, struct.error, IndexError, ValueError, OverflowError, KeyError, MemoryError, RecursionError)
 COMPLETENESS = ("completeness-missing", "completeness-different", "completeness-extra")
 _OF_IMAGE = ("segments-in-arena", "redirect-slots", "redirect-old-code", "old-code-parts", "references", "data-updates",
              "imports", "new-functions")

@@ -8,7 +8,7 @@ from .. import names
 from ..payload import NEW_SUFFIX
 from .linked import TLS
 from .space import Space, stub_slot
-from .tables import Payload, loaded_word
+from .tables import Payload
 
 
 def problems(payload: Payload, entry: dict[str, Any], space: Space | None) -> Iterator[str]:
@@ -44,8 +44,8 @@ def _added(payload: Payload, entry: dict[str, Any]) -> Iterator[str]:
     for a in entry["added"]:
         if stub_slot(payload.file, a["entry"]) != a["slot"]:
             yield f"{a['name']}: at {a['entry']:#x} there is no stub for its slot"
-        elif loaded_word(payload.file, a["slot"]) != a["body"]:
-            yield f"{a['name']}: its slot holds {loaded_word(payload.file, a['slot']):#x}, the manifest says {a['body']:#x}"
+        elif payload.pointer(a["slot"]) != a["body"]:
+            yield f"{a['name']}: its slot holds {payload.pointer(a['slot']):#x}, the manifest says {a['body']:#x}"
         elif a["size"] not in {s.size for s in payload.file.by_address.get(a["body"], [])} | {0}:
             yield f"{a['name']}: its code has another size than {a['size']} bytes"
 

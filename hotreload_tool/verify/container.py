@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from .. import schema
@@ -17,7 +18,9 @@ from .verdict import Verdict
 
 _MANIFEST = "manifest.json"
 _MOST = {"manifest": 64 << 20, "payload": 1 << 30, "maps": 256 << 20}      # bytes a member may unpack to
-_MOST_IMAGES = 16
+_MOST_IMAGES, _MOST_PROBLEMS = 16, 100
+# What all members may unpack to together: JSON packs some twentyfold, zeros a thousandfold.
+_FREE, _RATIO = 16 << 20, 100
 _NO_PARENT = "0" * 64
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
                OverflowError, LookupError, MemoryError, OSError, RecursionError)
@@ -82,6 +85,8 @@ def _member_problems(infos: list[zipfile.ZipInfo], data: bytes, directory: int) 
     if listed != wanted or not 1 <= images <= _MOST_IMAGES:
         yield f"it holds {', '.join(repr(n[:60]) for n in listed[:6]) or 'nothing'}, not {', '.join(wanted[:6])}"
         return
+    if sum(info.file_size for info in infos) > _FREE + _RATIO * len(data):
+        yield f"its {len(data)} bytes would unpack to {sum(info.file_size for info in infos)}"
     at = 0
     for info in infos:
         kind = stat.S_IFMT(info.external_attr >> 16)
@@ -126,7 +131,10 @@ def _read_manifest(found: Contents) -> Iterator[str]:
     except (ValueError, RecursionError) as e:
         yield f"it is no JSON document: {e}"
         return
-    problems = list(schema.problems(manifest, schema.load("manifest.schema.json")))
+    try:
+        problems = list(islice(schema.problems(manifest, schema.load("manifest.schema.json")), _MOST_PROBLEMS))
+    except RecursionError:
+        problems = ["it is nested too deeply"]
     yield from problems
     if problems:
         return
@@ -166,7 +174,11 @@ def _maps_problems(found: Contents, number: int, entry: dict[str, Any], maps: li
 
 
 def _id_problems(entry: dict[str, Any], maps: list[Any]) -> Iterator[str]:
-    digests = {d["object"]: hashlib.sha256(_canonical(d)).hexdigest() for d in maps}
+    try:
+        digests = {d["object"]: hashlib.sha256(_canonical(d)).hexdigest() for d in maps}
+    except RecursionError:
+        yield "its object maps are nested too deeply"
+        return
     document = {"build_id": entry["build_id"], "generation": entry["generation"], "parent": entry["parent"], "maps": digests}
     computed = hashlib.sha256(_canonical(document)).hexdigest()
     if computed != entry["id"]:

@@ -181,7 +181,7 @@ def _initialiser_problems(payload: Payload) -> Iterator[str]:
     start, count = payload.tables["init_array"]
     if count > 1 or bool(count) != bool(start):
         yield f"its header names {count} functions at {start:#x} that initialise new objects"
-    elif count and not payload.file.executable(tables.loaded_word(payload.file, start)):
+    elif count and not payload.file.executable(payload.pointer(start)):
         yield "what initialises its new objects is not code of its own"
 
 

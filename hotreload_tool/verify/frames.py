@@ -43,11 +43,11 @@ class Frame:
 class Reader:
     """A cursor over bytes that lie at `address`. Raises Unreadable at their end."""
 
-    def __init__(self, data: bytes, address: int, at: int = 0) -> None:
-        self.data, self.address, self.at = data, address, at
+    def __init__(self, data: bytes, address: int, at: int = 0, end: int | None = None) -> None:
+        self.data, self.address, self.at, self.end = data, address, at, len(data) if end is None else end
 
     def take(self, size: int) -> bytes:
-        if size < 0 or self.at + size > len(self.data):
+        if size < 0 or self.at + size > self.end:
             raise Unreadable(f"a table at {self.address:#x} ends in the middle of an entry")
         self.at += size
         return self.data[self.at - size:self.at]
@@ -73,7 +73,7 @@ class Reader:
         return value - (1 << bits) if self.data[self.at - 1] & 0x40 else value
 
     def string(self) -> bytes:
-        end = self.data.find(b"\0", self.at)
+        end = self.data.find(b"\0", self.at, self.end)
         if end < 0:
             raise Unreadable(f"a name at {self.address + self.at:#x} does not end")
         found = self.data[self.at:end]
@@ -105,7 +105,7 @@ def read(data: bytes, address: int) -> tuple[list[Frame], bool]:
             return found, True
         if length == 0xFFFFFFFF or at + 4 + length > len(data) or length < 8:
             raise Unreadable(f"the entry at {address + at:#x} of the unwind table has an impossible length")
-        body = Reader(data[:at + 4 + length], address, at + 8)
+        body = Reader(data, address, at + 8, at + 4 + length)
         link = int.from_bytes(data[at + 4:at + 8], "little")
         if link == 0:
             commons[at] = _common(body)
@@ -139,7 +139,7 @@ def _common(body: Reader) -> Common:
             elif letter not in b"SB":
                 raise Unreadable(f"a common entry at {body.address + start:#x} has augmentation {augmentation!r}")
         body.at = end
-    rules = repr((factors, b"S" in augmentation)).encode() + body.data[body.at:].rstrip(b"\0")
+    rules = repr((factors, b"S" in augmentation)).encode() + body.data[body.at:body.end].rstrip(b"\0")
     return Common(rules, code, table, personality, indirect, bool(augmentation))
 
 
@@ -151,7 +151,7 @@ def _frame(body: Reader, common: Common) -> Frame:
         end = body.uleb() + body.at
         table = body.pointer(common.table_encoding)
         body.at = end
-    return Frame(start, size, body.data[body.at:].rstrip(b"\0"), common, table)
+    return Frame(start, size, body.data[body.at:body.end].rstrip(b"\0"), common, table)
 
 
 @lru_cache(maxsize=16)

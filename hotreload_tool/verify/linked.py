@@ -24,8 +24,11 @@ DT_VERSYM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF
 EM_X86_64 = 62
 NOTYPE, OBJECT, FUNC, SECTION, TLS, IFUNC = 0, 1, 2, 3, 6, 10
 UNDEFINED, ABSOLUTE_INDEX = 0, 0xFFF1
-_SYM, _RELA, _NOTE = struct.Struct("<IBBHQQ"), struct.Struct("<QQq"), struct.Struct("<III")
-_MOST_HEADERS = 1 << 16
+_SYM, _RELA, _NOTE, _SHDR = (struct.Struct(f) for f in ("<IBBHQQ", "<QQq", "<III", "<IIQQQQIIQQ"))
+_SHT_NULL, _SHT_NOBITS = 0, 8
+_MOST_SEGMENTS, _MOST_VERSIONS = 1 << 8, 1 << 16
+_MOST_ZEROS = 1 << 26         # bytes that one read may find in no file: of variables without content
+_LONGEST_NAME = 1 << 16       # bytes of a symbol's or section's name; C++ makes names of some thousands
 _DAMAGE = (ELFError, struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeError, OverflowError,
            MemoryError, AssertionError, RecursionError)
 
@@ -108,10 +111,11 @@ class Linked:
         header = file.header
         if file.elfclass != 64 or not file.little_endian:
             raise Unreadable(f"{self.where}: not a 64-bit little-endian ELF file")
-        if header["e_phnum"] > _MOST_HEADERS or header["e_phentsize"] != 56 or header["e_shentsize"] not in (0, 64):
+        if header["e_phnum"] > _MOST_SEGMENTS or header["e_phentsize"] != 56 or header["e_shentsize"] not in (0, 64):
             raise Unreadable(f"{self.where}: headers of sizes that no linker makes")
         self.type, self.entry = str(header["e_type"]), int(header["e_entry"])
         self.machine = int(struct.unpack_from("<H", self.data, 18)[0])
+        self._check_section_table()
         self.segments = [Segment(str(s["p_type"]), s["p_flags"], s["p_offset"], s["p_vaddr"], s["p_filesz"], s["p_memsz"],
                                  s["p_align"]) for s in file.iter_segments()]
         self.loads = sorted((s for s in self.segments if s.type == "PT_LOAD" and s.size), key=lambda s: s.address)
@@ -128,6 +132,16 @@ class Linked:
                     raise Unreadable(f"{self.where}: its symbol table has no names")
                 return _symbols(self._file(section.offset, section.size), self._file(names.offset, names.size))
         return []
+
+    def _check_section_table(self) -> None:
+        """Names of sections end soon, and sections hold no byte twice: else the time to read them would have no bound."""
+        start, count, names = struct.unpack_from("<Q", self.data, 40)[0], *struct.unpack_from("<HH", self.data, 60)
+        rows = [_SHDR.unpack_from(self.data, start + i * _SHDR.size) for i in range(count)]
+        if sum(size for _, kind, _, _, _, size, *_ in rows if kind not in (_SHT_NULL, _SHT_NOBITS)) > len(self.data):
+            raise Unreadable(f"{self.where}: its sections are larger than the file")
+        if names < count and any(self.data.find(b"\0", rows[names][4] + row[0], rows[names][4] + row[0] + _LONGEST_NAME) < 0
+                                 for row in rows):
+            raise Unreadable(f"{self.where}: the names of its sections do not end")
 
     def _file(self, offset: int, size: int) -> bytes:
         if offset + size > len(self.data):
@@ -149,6 +163,8 @@ class Linked:
         if load is None:
             raise Unreadable(f"{self.where}: no segment holds {size} bytes at {address:#x}")
         at = address - load.address
+        if size > len(self.data) + _MOST_ZEROS:
+            raise Unreadable(f"{self.where}: {size} bytes at {address:#x} are more than it can hold")
         held = self.data[load.offset + at:load.offset + min(at + size, load.file_size)] if at < load.file_size else b""
         return held.ljust(size, b"\0")
 
@@ -223,17 +239,22 @@ class Linked:
         return {r.offset: r for r in self.relocations}
 
     def dynamic_string(self, offset: int) -> str:
-        size = self.tag(DT_STRSZ)
-        if offset >= size:
+        raw = self._dynamic_strings
+        if offset >= len(raw):
             raise Unreadable(f"{self.where}: name {offset:#x} lies outside the dynamic string table")
-        raw = self.read(self.tag(DT_STRTAB), size)
-        end = raw.find(b"\0", offset)
+        end = raw.find(b"\0", offset, offset + _LONGEST_NAME)
         if end < 0:
-            raise Unreadable(f"{self.where}: the dynamic string table does not end")
+            raise Unreadable(f"{self.where}: a name in the dynamic string table does not end")
         return raw[offset:end].decode("utf-8", "surrogateescape")
+
+    @cached_property
+    def _dynamic_strings(self) -> bytes:
+        return self.read(self.tag(DT_STRTAB), self.tag(DT_STRSZ)) if self.tag(DT_STRSZ) else b""
 
     def dynamic_symbol(self, index: int) -> Import:
         """Raises Unreadable."""
+        if index > len(self.data) // 24:
+            raise Unreadable(f"{self.where}: there is no dynamic symbol {index}")
         raw = self.read(self.tag(DT_SYMTAB) + 24 * index, 24)
         name, info, other, section, value, size = _SYM.unpack(raw)
         symbol = Symbol(self.dynamic_string(name), value, size, info & 15, info >> 4, other & 3, section)
@@ -247,10 +268,12 @@ class Linked:
     def versions_needed(self) -> dict[int, tuple[str, str]]:
         """Number in the version table -> (version, file it was linked from)."""
         found: dict[int, tuple[str, str]] = {}
-        at = self.tag(DT_VERNEED)
-        for _ in range(min(self.tag(DT_VERNEEDNUM), _MOST_HEADERS)):
+        at, left = self.tag(DT_VERNEED), _MOST_VERSIONS
+        for _ in range(min(self.tag(DT_VERNEEDNUM), _MOST_VERSIONS)):
             _, count, file, aux, following = struct.unpack("<HHIII", self.read(at, 16))
-            version_at = at + aux
+            version_at, left = at + aux, left - count
+            if left < 0:
+                raise Unreadable(f"{self.where}: more versions than {_MOST_VERSIONS}")
             for _ in range(count):
                 _, _, number, name, step = struct.unpack("<IHHII", self.read(version_at, 16))
                 found[number & 0x7FFF] = (self.dynamic_string(name), self.dynamic_string(file))
@@ -267,9 +290,10 @@ class Linked:
     def notes(self) -> list[tuple[bytes, int, int, bytes]]:
         """(owner, type, address of the content, content) of every note."""
         found = []
-        for segment in self.segments:
-            if segment.type != "PT_NOTE":
-                continue
+        segments = [s for s in self.segments if s.type == "PT_NOTE"]
+        if sum(s.size for s in segments) > 2 * len(self.data):       # PT_GNU_PROPERTY's are in two
+            raise Unreadable(f"{self.where}: its notes are larger than the file")
+        for segment in segments:
             raw, align = self.read(segment.address, segment.size), 8 if segment.align == 8 else 4
             at = 0
             while at + _NOTE.size <= len(raw):
@@ -290,7 +314,7 @@ class Linked:
 def _symbols(table: bytes, names: bytes) -> list[Symbol]:
     found: list[Symbol] = []
     for name, info, other, section, value, size in _SYM.iter_unpack(table[:len(table) // 24 * 24]):
-        end = names.find(b"\0", name)
+        end = names.find(b"\0", name, name + _LONGEST_NAME)
         if end < 0 or name >= len(names) and name:
             raise Unreadable(f"symbol {len(found)} has no name")
         found.append(Symbol(names[name:end].decode("utf-8", "surrogateescape"), value, size, info & 15, info >> 4, other & 3,

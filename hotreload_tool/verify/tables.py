@@ -12,7 +12,6 @@ from .. import abi, names
 from .linked import OBJECT, Linked, Unreadable
 
 R_NONE, R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_DTPMOD64, R_TPOFF64, R_IRELATIVE = 0, 1, 5, 6, 7, 8, 16, 18, 37
-_MOST = 1 << 22           # entries of one table
 
 
 class Redirect(NamedTuple):
@@ -59,33 +58,42 @@ class Payload:
         magic, version, size, generation, identity, parent, build_id, build_id_size, flags = abi.PAYLOAD_HEAD.unpack_from(raw)
         self.header = Header(magic, version, size, generation, identity.hex(), parent.hex(), build_id[:build_id_size].hex(),
                              build_id[build_id_size:], flags)
-        self.tables = {name: (self._pointer(file.entry + at), file.word(file.entry + at + 8))
+        self.tables = {name: (self.pointer(file.entry + at), file.word(file.entry + at + 8))
                        for name, at in abi.PAYLOAD_TABLES.items()}
 
-    def _pointer(self, address: int) -> int:
-        return loaded_word(self.file, address)
+    def pointer(self, address: int) -> int:
+        """The address that the word there holds once the payload is loaded; an import counts as 0. Raises Unreadable for one
+        that would stay as linked, in a payload that is loaded anywhere."""
+        value = loaded_word(self.file, address)
+        relocation = self.file.relocation_at.get(address)
+        if value and self.file.type != "ET_EXEC" and (relocation is None or relocation.type == R_NONE):
+            raise Unreadable(f"{self.file.where}: the pointer at {address:#x} is not relocated")
+        return value
 
-    def _rows(self, name: str, words: int) -> list[tuple[int, ...]]:
-        start, count = self.tables[name]
-        if count > _MOST or count and self.file.load_of(start, 8 * words * count) is None:
+    def _rows(self, name: str, pointers: str) -> list[tuple[int, ...]]:
+        """`pointers` has a letter for each word of a row: p for a pointer, n for a number."""
+        (start, count), words = self.tables[name], len(pointers)
+        if count > len(self.file.data) // (8 * words) or count and self.file.load_of(start, 8 * words * count) is None:
             raise Unreadable(f"{self.file.where}: {count} {name} at {start:#x} lie outside the payload")
-        return [tuple(self._pointer(start + 8 * (i * words + j)) for j in range(words)) for i in range(count)]
+        return [tuple(self.pointer(at) if kind == "p" else self.file.word(at) for at, kind in zip(range(row, row + 8 * words, 8),
+                                                                                                  pointers))
+                for row in range(start, start + 8 * words * count, 8 * words)]
 
     @cached_property
     def redirects(self) -> list[Redirect]:
-        return [Redirect(*row) for row in self._rows("redirects", 5)]
+        return [Redirect(*row) for row in self._rows("redirects", "pppnn")]
 
     @cached_property
     def parts(self) -> list[Part]:
-        return [Part(*row) for row in self._rows("parts", 3)]
+        return [Part(*row) for row in self._rows("parts", "pnn")]
 
     @cached_property
     def updates(self) -> list[Update]:
-        return [Update(*row) for row in self._rows("updates", 5)]
+        return [Update(*row) for row in self._rows("updates", "pppnn")]
 
     @cached_property
     def module_words(self) -> list[int]:
-        return [row[0] for row in self._rows("tls_modules", 1)]
+        return [row[0] for row in self._rows("tls_modules", "p")]
 
     @cached_property
     def unwind(self) -> tuple[int, int]:
