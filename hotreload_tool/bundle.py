@@ -32,6 +32,8 @@ MAX_IMAGES = 16                  # HR_MAX_PAYLOADS of runtime/hotreload_abi.h
 _MANIFEST = "manifest.json"
 # Bounds on what a member may unpack to; deflate packs zeros a thousandfold.
 _MAX_MANIFEST, _MAX_MAPS, _MAX_PAYLOAD = 64 << 20, 256 << 20, 1 << 30
+# … and on what all of them may, in proportion to the file: JSON packs some twentyfold.
+_FREE, _RATIO = 16 << 20, 100
 _PAGE = 4096
 _EPOCH = (1980, 1, 1, 0, 0, 0)   # the zip format's first moment: equal input gives equal bytes
 _MODE = stat.S_IFREG | 0o644
@@ -173,6 +175,9 @@ def decode(data: bytes, where: str = "bundle") -> Bundle:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = _members(archive, where)
+            unpacked = sum(info.file_size for info in members)
+            if unpacked > _FREE + _RATIO * len(data):
+                raise Damaged(where, "members", f"{len(data)} bytes would unpack to {unpacked}")
             manifest = _manifest(archive, members, where)
             images = manifest["images"]
             payloads = [_payload(archive, members, entry, where) for entry in images]
