@@ -56,4 +56,6 @@ def _readable(path: str | os.PathLike[str], name: bytes, long_names: bytes) -> s
         if end < 0:
             raise Damaged(path, "table of names", f"no name at {start}")
         name = long_names[start:end]
+    if b"\0" in name:
+        raise Damaged(path, "table of names", f"{name[:60]!r} is no name of a file")
     return os.fsdecode(name.removesuffix(b"/"))

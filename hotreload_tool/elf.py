@@ -366,7 +366,7 @@ def _parse_symbols(elf: Elf) -> None:
             break
     else:
         return
-    if section.link >= len(elf.sections) or len(section.data) % _SYM.size:
+    if section.link >= len(elf.sections) or len(section.data) % _SYM.size or elf.sections[section.link].type != SHT_STRTAB:
         raise ElfError(f"{elf.where}: {section.name}: damaged symbol table")
     elf._symtab = section
     table = elf.sections[section.link].data

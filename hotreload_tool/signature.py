@@ -69,6 +69,7 @@ def _create(path: Path, content: bytes, mode: int) -> None:
 
 def read_private(path: Path) -> Ed25519PrivateKey:
     """The key that `generate` wrote. Refused if others than its owner may read it. Raises KeyProblem, OSError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -78,7 +79,7 @@ def read_private(path: Path) -> Ed25519PrivateKey:
         content = file.read(_LARGEST_KEY_FILE)
     try:
         key = load_pem_private_key(content, None)
-    except (ValueError, TypeError) as e:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
         raise KeyProblem(f"{path}: not a private key in PEM without a password: {e}") from e
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyProblem(f"{path}: a private key, but not an Ed25519 one; make one with `hotpatch keygen`")
