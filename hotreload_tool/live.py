@@ -171,7 +171,9 @@ class LiveState:
         """Free ranges of the arena: what was never used, then from its start on what is free again. So an address is used
         again as late as possible: a revert to the code that was there before needs it back."""
         needed = {f.generation for f in self.functions.values()}
-        taken = sorted((p.start, p.end) for p in self.payloads if not p.transient or p.generation in needed)
+        known = max((p.end for p in self.payloads), default=self.arena[0])
+        withdrawn = [(known, self.arena_used_end)] if self.arena_used_end > known else []     # some process has it still
+        taken = sorted([*((p.start, p.end) for p in self.payloads if not p.transient or p.generation in needed), *withdrawn])
         end = self.arena[0] + self.arena[1]
         last = self.payloads[-1].end if self.payloads else self.arena[0]
         found, at = [], self.arena[0]

@@ -72,7 +72,12 @@ def judge(store: Store, live: LiveState, objects: Mapping[str, Path]) -> IsNoise
             return OldCode(elf.read(live.path))
         patch = store.bundles(live.build_id)[generation - 1].image(live.build_id)
         assert patch is not None
-        return OldCode(elf.parse(patch[1], f"payload of generation {generation}"))
+        return OldCode(elf.parse(patch[1], f"payload of generation {generation}"), elsewhere)
+
+    def elsewhere(address: int) -> OldCode:
+        """The file that lies at an address: strings that lived already are not in the payload that uses them (literals.py)."""
+        homes = [p.generation for p in live.payloads if not p.transient and p.start <= address < p.end]
+        return old(homes[-1] if homes else 0)
 
     @functools.cache
     def built() -> dict[str, set[str]]:
@@ -109,8 +114,9 @@ def _target(live: LiveState, binding: Binding | None) -> Target | None:
 class OldCode:
     """A linked file, image or payload, that holds the old code of functions."""
 
-    def __init__(self, file: Elf) -> None:
+    def __init__(self, file: Elf, elsewhere: Callable[[int], OldCode] | None = None) -> None:
         self.file = file
+        self._elsewhere = elsewhere
         self._pointers: dict[int, dict[int, contents.Pointer]] = {}      # section -> address -> what is put there
         self._allocated = [s for s in file.sections if s.flags & elf.SHF_ALLOC and not s.flags & elf.SHF_TLS]
         self._lines: LineTable | None = None
@@ -119,6 +125,9 @@ class OldCode:
     @functools.cached_property
     def directories(self) -> set[str]:
         return _directories(self.file)
+
+    def holds(self, address: int) -> bool:
+        return any(section.addr <= address < section.addr + section.size for section in self._allocated)
 
     def section(self, address: int) -> Section:
         for section in self._allocated:
@@ -134,6 +143,11 @@ class OldCode:
         return section.data[at:at + size]
 
     def string(self, address: int) -> bytes:
+        if self._elsewhere is None or self.holds(address):
+            return self._own_string(address)
+        return self._elsewhere(address)._own_string(address)
+
+    def _own_string(self, address: int) -> bytes:
         section = self.section(address)
         at = address - section.addr
         end = section.data.find(b"\0", at, at + _MOST)
