@@ -162,7 +162,7 @@ def test_the_command_line_killed_at_a_step(project: Workspace, program: Program)
         again = project.hotpatch("apply", made)
         assert ("already" in again.out) == (found == "good day")
         program.ask("say", "^good day, steps 1 1", reject="hello")
-        faulty(project, "ANSWERED", "kill", 1).hotpatch("revert", "--pid", str(program.pid), code=KILL)
+        faulty(project, "ANSWERED", "kill", 2).hotpatch("revert", "--pid", str(program.pid), code=KILL)
         program.ask("say", "^hello, steps 1 1", reject="good day")
     assert "nothing is patched" in project.hotpatch("revert", "--pid", str(program.pid), code=None).err
 
