@@ -155,6 +155,7 @@ def test_a_client_that_goes_away_after_the_decision(programs: list[Program], new
         os.kill(programs[0].pid, signal.SIGSTOP)       # prepared, and has said so
         second = Asked(programs[1], new_value, ballot.file, when=abi.When.NOW)
         while state_of(ballot)[1] == 0:                # all are prepared; the second is ready in round after round
+            assert ballot.decision() is abi.Decision.UNDECIDED, second.code()
             programs[2].ask("twice", r"^twice 42\n")
         assert ballot.decision() is abi.Decision.UNDECIDED
         os.kill(programs[0].pid, signal.SIGCONT)

@@ -312,7 +312,7 @@ def test_image_that_cannot_be_filed_fails_the_build(root: Path, tool: Path) -> N
     with open(tool / "hotreload_tool" / "baseline.py", "a") as source:
         source.write("""
 
-def _full(self, path, program):
+def _full(self, path, *rest):
     raise OSError(28, "No space left on device", str(path))
 
 

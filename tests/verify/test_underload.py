@@ -40,7 +40,7 @@ sys.exit(program.wait())
 
 def verify(made: Made, folder: Path, capsys: pytest.CaptureFixture[str], *command: str) -> tuple[int, Any]:
     (folder / "asks.py").write_text(ASKS)
-    words = command or (sys.executable, str(folder / "asks.py"), str(made.image), "1500")
+    words = command or (sys.executable, str(folder / "asks.py"), str(made.image), "30000")
     capsys.readouterr()
     code = cli.main(["verify", str(made.bundles[-1]), "--image", str(made.image), "--json", "--strict", "--live-seconds", "200",
                      "--live", "--", *words])
