@@ -59,17 +59,19 @@ static void *run_job(void *at) {
   return NULL;
 }
 
-/* Its threads are like those that the program starts: with the stack that it gives them. */
+/* Its threads are like those that the program starts: with the stack that it gives them. Once one is started the job is
+ * its own, and may be over and unmapped before pthread_create() returns here. */
 static void start_job(struct job *job) {
   pthread_attr_t attributes;
   pthread_t thread;
+  bool started = false;
 
   if (!pthread_attr_init(&attributes)) {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    job->result = pthread_create(&thread, &attributes, run_job, job) ? -1 : 0;
+    started = !pthread_create(&thread, &attributes, run_job, job);
     pthread_attr_destroy(&attributes);
   }
-  if (job->result)
+  if (!started)
     sem_post(&job->done);
 }
 
