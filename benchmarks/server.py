@@ -108,7 +108,7 @@ def _memcached(folder: Path) -> Path:
 
 
 def _libevent(folder: Path) -> Path:
-    """A prefix with libevent's headers and library: of the machine, or unpacked from the distribution's packages."""
+    """A prefix with the machine's libevent, headers and library. Raises SystemExit where it is not installed."""
     if Path("/usr/include/event.h").exists():
         target = folder / "libevent"
         target.mkdir(exist_ok=True)
