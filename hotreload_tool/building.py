@@ -67,6 +67,13 @@ def plain_objects(objects: Mapping[str, str]) -> dict[str, str]:
     return {names.object_name(name): instrument.plain_digest(path) for name, path in objects.items()}
 
 
+def headers_digest(headers: Mapping[str, str]) -> str:
+    """Of the headers that an object was compiled with: path -> digest of the content."""
+    import hashlib
+    text = "".join(f"{path}\0{signature}\n" for path, signature in sorted(headers.items()))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def digest_of(*texts: str) -> str:
     import hashlib
     return hashlib.blake2b("\0".join(texts).encode(errors="surrogateescape"), digest_size=16).hexdigest()

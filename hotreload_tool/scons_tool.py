@@ -36,6 +36,9 @@ from .settings import SettingError
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
 _STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "programs", "runtime")    # all of HOTRELOAD_DIR
+# The modules that make an instrumented object of a compiled one.
+INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "debuginfo", "digest", "dwarf", "elf", "errors",
+                 "instrument", "names", "objectmap", "settings", "survey", "unwind")
 _helped: list[bool] = []
 
 
@@ -107,11 +110,12 @@ def _define_variables(env: Env, arguments: dict[str, str], keywords: dict[str, A
 
 @functools.cache
 def tool_signature() -> str:
-    """Digest of our own sources: another version of the tool must instrument every object again."""
+    """Digest of what makes an object of ours: another version of that must instrument every object again. Of the rest of
+    the tool no object depends; the runtime's own objects are targets with sources."""
+    here, runtime = Path(__file__).parent, Path(runtime_build.sources_directory())
     digest = hashlib.blake2b(digest_size=16)
-    for directory, pattern in ((Path(__file__).parent, "**/*.py"), (Path(runtime_build.sources_directory()), "**/*.[chS]")):
-        for path in sorted(directory.glob(pattern)):
-            digest.update(path.relative_to(directory).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in (*(here / f"{name}.py" for name in INSTRUMENTING), runtime / "hotreload.h"):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -197,8 +201,7 @@ def _headers_digest(node: Node) -> str | None:
         return None
     commands = set(node.get_executor().get_implicit_deps())     # the compiler itself, of which the map tells otherwise
     headers = {str(dep): dep.get_csig() for dep in node.implicit if dep not in commands}
-    text = "".join(f"{path}\0{signature}\n" for path, signature in sorted(headers.items()))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return building.headers_digest(headers)
 
 
 # ---- links -----------------------------------------------------------------------------------------------------

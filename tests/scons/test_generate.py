@@ -1,6 +1,9 @@
 """`generate()` in this process: what it puts into an environment, once, and what it leaves alone."""
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +11,8 @@ from SCons.Environment import Environment
 from SCons.Errors import UserError
 
 import hotreload_tool
+from hotreload_tool.scons_tool import INSTRUMENTING
+from sconsproject import REPO
 
 TOOLS = ["gcc", "g++", "gnulink", "ar"]
 
@@ -118,3 +123,17 @@ def test_no_compiler_is_a_user_error() -> None:
     with pytest.raises(UserError, match="neither gcc nor clang"):
         hotreload_tool.generate(env)
     assert not hotreload_tool.exists(env)
+
+
+def test_what_makes_an_object_is_known(tmp_path: Path) -> None:
+    """Another version of these modules instruments every object again, so none may be missing; and none needs to be there
+    that objects do not depend on."""
+    (tmp_path / "a.c").write_text("int f(void) { return 1; }\n")
+    subprocess.run(["gcc", "-g", "-c", "a.c"], cwd=tmp_path, check=True)
+    code = ("import sys; from hotreload_tool import building, settings; "
+            "chosen = settings.check({s.name: s.default for s in settings.SETTINGS}); "
+            "building.instrument_object(sys.argv[1], 'a.o', chosen); "
+            "print(*(m.__file__ for name, m in sys.modules.items() if name.startswith('hotreload_tool')), sep='\\n')")
+    ran = subprocess.run([sys.executable, "-c", code, tmp_path / "a.o"], cwd=REPO, check=True, capture_output=True, text=True)
+    package = Path(hotreload_tool.__file__).parent
+    assert {Path(line).relative_to(package).with_suffix("").as_posix() for line in ran.stdout.splitlines()} == set(INSTRUMENTING)
