@@ -9,8 +9,8 @@ int main(int argc, char **argv) {
   int rounds = argc > 1 ? std::atoi(argv[1]) : 100;
   std::string text;
   for (int i = 0; i < 300; ++i)
-    text += "user" + std::to_string(i) + "@host" + std::to_string(i % 7) + ".example 2026-0" + std::to_string(i % 9 + 1) +
-            "-1" + std::to_string(i % 10) + " GET /path/" + std::to_string(i * i) + "?q=x\n";
+    text += "user" + std::to_string(i) + "@host" + std::to_string(i % 7) + ".example 2026-0" +
+            std::to_string(i % 9 + 1) + "-1" + std::to_string(i % 10) + " GET /path/" + std::to_string(i * i) + "?q=x\n";
   long total = 0;
   for (int i = 0; i < rounds; ++i) {
     RE2 mail("([a-z]+\\d+)@([a-z0-9]+)\\.example"), date("(\\d{4})-(\\d{2})-(\\d{2})"), backwards("(?:a|b|[^\\n])*x$"),
