@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import report
-from .commands import USAGE, apply, attest, bundle, cc, diff, inspect, keygen, ps, revert, sign, status, verify
+from .commands import USAGE, apply, attest, bundle, cc, diff, inspect, keygen, ps, revert, sign, status, verify, watch
 from .errors import HotreloadError
 
-COMMANDS = (ps, status, apply, revert, inspect, diff, verify, attest, keygen, sign, cc, bundle)
+COMMANDS = (ps, status, apply, revert, inspect, diff, verify, attest, keygen, sign, cc, bundle, watch)
 INTERRUPTED = 130     # what shells report for a command ended by SIGINT
 
 
@@ -56,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before and behind the `--` of `--live -- COMMAND`: argparse takes no command behind an option."""
+    """What stands before and behind the `--` of `--live -- COMMAND`: argparse takes no command behind an option. Of `watch`,
+    all that is not its own is for SCons."""
+    if words[:1] == [watch.NAME]:
+        own = next((at for at, word in enumerate(words) if at and word not in watch.OPTIONS), len(words))
+        return words[:own], words[own + (words[own:own + 1] == ["--"]):]
     at = words.index("--live") + 1 if "--live" in words else len(words)
     return (words[:at], words[at + 1:]) if words[at:at + 1] == ["--"] else (words, [])
 

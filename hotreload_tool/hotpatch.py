@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -86,9 +86,27 @@ def run(request: HotpatchRequest) -> int:
     """Patch every image of the tree; returns the exit code. Failures are printed, each with its reasons."""
     store = Store(request.directory)
     running = ask_processes() if request.apply else Running()
+    results = patch_tree(store, request, running)
+    for result in results:
+        if request.silent:
+            result.lines = []
+        report.show(result, as_json=False)
+    sys.stdout.flush()
+    store.prune(running.build_ids() if request.apply else ask_processes().build_ids(), KEEP_RECENT)
+    return max((r.exit_code for r in results), default=0)
+
+
+Maps = Callable[[ImageRequest], dict[str, ObjectMap]]      # the map of each instrumented object of an image, by name
+
+
+def patch_tree(store: Store, request: HotpatchRequest, running: Running, maps_of: Maps | None = None) -> list[report.Result]:
+    """Make what the images of the tree lack and bring it to the processes; returns what there is to say, one line at least.
+
+    `maps_of`: `read_maps`, or what knows them already."""
     attempts: dict[str, Attempt] = {}        # build-id -> what became of it
     family = running.of_tree(store, request.images)
-    results = [r for image in request.images for r in attempt_image(store, image, running, attempts, family)]
+    results = [r for image in request.images
+               for r in attempt_image(store, image, running, attempts, family, maps_of or read_maps)]
     begun = time.time()
     results += patch_processes(store, running, attempts, request)
     if request.guard:
@@ -97,13 +115,7 @@ def run(request: HotpatchRequest) -> int:
     results += [report.Result({}, problems=report.failure(e).problems) for e in running.confined]
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
-    for result in results:
-        if request.silent:
-            result.lines = []
-        report.show(result, as_json=False)
-    sys.stdout.flush()
-    store.prune(running.build_ids() if request.apply else ask_processes().build_ids(), KEEP_RECENT)
-    return max((r.exit_code for r in results), default=0)
+    return results
 
 
 def ask_processes() -> Running:
@@ -120,12 +132,12 @@ def ask_processes() -> Running:
 
 
 def attempt_image(store: Store, image: ImageRequest, running: Running, attempts: dict[str, Attempt],
-                  family: Sequence[process.ProcessStatus] = ()) -> list[report.Result]:
+                  family: Sequence[process.ProcessStatus] = (), maps_of: Maps | None = None) -> list[report.Result]:
     """Make the next generation of every build of `image` that runs, and of the linked file's if none runs or if it is a
     library that a process of `family` may load later; nothing is applied."""
     try:
         builds = builds_to_patch(store, image, running, family)
-        maps = read_maps(image)
+        maps = (maps_of or read_maps)(image)
     except (HotreloadError, OSError) as e:
         return [_failed(image.name, e)]
     results = []

@@ -20,7 +20,7 @@ from . import building, names, settings
 from .request import HotpatchRequest, ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from .scons_env import Env, Node, errors_for_people, instruments, process_environment, relative_path, state_directory, words
 
-TARGET, VERIFY = "hotpatch", "hotpatch-verify"
+TARGET, VERIFY, WATCH = "hotpatch", "hotpatch-verify", "hotpatch-watch"
 _LINK_VARIABLES = {"program": ("$LINK", "$LINKFLAGS"), "shared": ("$SHLINK", "$SHLINKFLAGS"),
                    "module": ("$LDMODULE", "$LDMODULEFLAGS")}
 
@@ -59,15 +59,23 @@ class HotpatchAlias(SCons.Node.Alias.Alias):    # type: ignore[misc]  # SCons is
         return [part.node for image in _images.values() for part in parts(image) if is_object(part.node, image.env)]
 
 
+class WatchAlias(HotpatchAlias):
+    """The alias `hotpatch-watch`. It depends on nothing: what does not compile yet is what the session waits for."""
+
+    def get_found_includes(self, env: Env, scanner: Any, path: Any) -> list[Node]:
+        return []
+
+
 def declare_target(env: Env, run: Any, name: str = TARGET) -> None:
-    """Make `scons NAME` call `run(target, source, env)` when all objects of all images are up to date."""
+    """Make `scons NAME` call `run(target, source, env)`: the session at once, others when all objects of all images are up
+    to date."""
     known = SCons.Node.Alias.default_ans
     if isinstance(known.lookup(name), HotpatchAlias):
         return
     if name in known:
         raise UserError(f"hotreload: this build defines a target named {name!r} itself; rename it, or load the tool "
                         "before it is defined")
-    known[name] = HotpatchAlias(name)
+    known[name] = (WatchAlias if name == WATCH else HotpatchAlias)(name)
     scanner = ScannerBase(_no_includes, name="hotpatch")
     env.AlwaysBuild(env.Alias(known[name], [], Action(run, strfunction=_announce), target_scanner=scanner))
 
@@ -82,23 +90,40 @@ def _announce(target: list[Node], source: list[Node], env: Env) -> str:
 
 def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
     """The action of the target. Raises BuildError when any image cannot be patched."""
-    import SCons.Script
-    try:
-        apply = settings.truth(SCons.Script.ARGUMENTS.get("HOTPATCH_APPLY", "1"))
-    except ValueError as e:
-        raise BuildError(node=target[0], errstr=f"hotreload: HOTPATCH_APPLY: {e}") from None
-    init = _one_of(target[0], "HOTPATCH_INIT", settings.INITIALISERS)
-    when = _one_of(target[0], "HOTPATCH_WHEN", settings.MOMENTS)
-    request = build_request(env, apply, bool(env.GetOption("silent")), init)
-    request = replace(request, when=when, timeout=_seconds(target[0], "HOTPATCH_TIMEOUT", request.timeout),
-                      guard=_seconds(target[0], "HOTPATCH_GUARD", request.guard))
-    if not request.images:
-        raise BuildError(node=target[0], errstr="no program of this build is made with the hotreload tool")
+    request = _checked_request(target[0], env)
     with errors_for_people(target[0]):
         from . import hotpatch
         code = hotpatch.run(request)
     if code:
         raise BuildError(node=target[0], errstr="not patched, for the reasons above", status=code)
+
+
+def run_watch(target: list[Node], source: list[Node], env: Env) -> None:
+    """The action of `hotpatch-watch`. Returns when a signal ends it."""
+    import SCons.Script
+    if list(map(str, SCons.Script.COMMAND_LINE_TARGETS)) != [WATCH]:
+        raise BuildError(node=target[0], errstr=f"hotreload: {WATCH} cannot be asked for together with other targets")
+    request = _checked_request(target[0], env)
+    objects = [part.node for image in _images.values() for part in parts(image) if is_object(part.node, image.env)]
+    with errors_for_people(target[0]):
+        from .watch import start
+        start.watch(request, objects, int(env.GetOption("num_jobs")))
+
+
+def _checked_request(node: Node, env: Env) -> HotpatchRequest:
+    """What the command line asks for. Raises BuildError."""
+    import SCons.Script
+    try:
+        apply = settings.truth(SCons.Script.ARGUMENTS.get("HOTPATCH_APPLY", "1"))
+    except ValueError as e:
+        raise BuildError(node=node, errstr=f"hotreload: HOTPATCH_APPLY: {e}") from None
+    init = _one_of(node, "HOTPATCH_INIT", settings.INITIALISERS)
+    when = _one_of(node, "HOTPATCH_WHEN", settings.MOMENTS)
+    request = build_request(env, apply, bool(env.GetOption("silent")), init)
+    if not request.images:
+        raise BuildError(node=node, errstr="no program of this build is made with the hotreload tool")
+    return replace(request, when=when, timeout=_seconds(node, "HOTPATCH_TIMEOUT", request.timeout),
+                   guard=_seconds(node, "HOTPATCH_GUARD", request.guard))
 
 
 def run_verify(target: list[Node], source: list[Node], env: Env) -> None:

@@ -64,11 +64,16 @@ def generate(env: Env, **kw: Any) -> None:
         env["_HOTRELOAD_SIGNATURE"] = ""       # what says that the tool works here; no target can switch it on again
         scons_images.declare_target(env, scons_images.refuse_hotpatch)
         scons_images.declare_target(env, scons_images.refuse_hotpatch, scons_images.VERIFY)
+        scons_images.declare_target(env, scons_images.refuse_hotpatch, scons_images.WATCH)
         return
     _hook_links(env)
     scons_images.declare_target(env, scons_images.run_hotpatch)
     scons_images.declare_target(env, scons_images.run_verify, scons_images.VERIFY)
-    if _runs_hotpatch(env):
+    scons_images.declare_target(env, scons_images.run_watch, scons_images.WATCH)
+    if _asked_for(env, scons_images.WATCH):
+        from .watch import start
+        start.prepare()
+    if _asked_for(env, scons_images.TARGET, scons_images.VERIFY):
         scons_images.lock_tree(env)
 
 
@@ -130,9 +135,10 @@ def _add_help() -> None:
     script.HelpFunction(settings.help_text(), append=bool(local), **({local: True} if local else {}))
 
 
-def _runs_hotpatch(env: Env) -> bool:
+def _asked_for(env: Env, *targets: str) -> bool:
+    """Whether this run of SCons builds one of the tool's targets."""
     script = sys.modules.get("SCons.Script")
-    if script is None or not {scons_images.TARGET, scons_images.VERIFY} & set(script.COMMAND_LINE_TARGETS):
+    if script is None or not set(targets) & set(script.COMMAND_LINE_TARGETS):
         return False
     return not any(env.GetOption(option) for option in ("no_exec", "clean", "help", "interactive"))
 

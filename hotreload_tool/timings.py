@@ -1,0 +1,63 @@
+"""Where the time goes: named spans of the way from a save to live code, for `--timings`.
+
+Off, a span costs next to nothing. A span within another one counts for itself: the outer one's share is what is left.
+The names are those of docs/architecture.md: compile, instrument, maps, difference, plan, link, bundle, apply.
+"""
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Timings:
+    """Seconds by span, in the order in which they first ended; and every single one, for drawing."""
+    begun: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    spans: list[tuple[str, float, float]] = field(default_factory=list)     # ("outer;inner", begin, end), of perf_counter
+
+    def text(self) -> str:
+        """One line: each span's milliseconds, then what no span covers, then all."""
+        whole = time.perf_counter() - self.begun
+        rest = whole - sum(self.seconds.values())
+        shares = [*self.seconds.items(), *([("other", rest)] if rest > 0 else [])]
+        return ", ".join(f"{name} {1000 * s:.1f}" for name, s in shares) + f"; {1000 * whole:.1f} ms in all"
+
+
+_current: list[Timings] = []
+_open = threading.local()
+
+
+def start() -> Timings:
+    """Collect from now on, from nothing; returns what is collected into."""
+    _current[:] = [Timings()]
+    return _current[0]
+
+
+def stop() -> None:
+    _current.clear()
+
+
+@contextlib.contextmanager
+def span(name: str) -> Iterator[None]:
+    """The time of the block, less that of spans within it, counts for `name`."""
+    if not _current:
+        yield
+        return
+    timings = _current[0]
+    stack: list[list[object]] = _open.__dict__.setdefault("stack", [])
+    stack.append([name, 0.0])
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        end = time.perf_counter()
+        path = ";".join(str(entry[0]) for entry in stack)
+        _, within = stack.pop()
+        if stack:
+            stack[-1][1] += end - begin  # type: ignore[operator]
+        timings.seconds[name] = timings.seconds.get(name, 0.0) + end - begin - float(within)  # type: ignore[arg-type]
+        timings.spans.append((path, begin, end))
