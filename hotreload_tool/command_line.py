@@ -80,7 +80,7 @@ def parse(words: Sequence[str]) -> Invocation:
     """The words after the compiler's name."""
     opened = tuple(open_response_files(words))
     reader = _Reader()
-    for at, word, argument in _options(opened):
+    for at, word, argument in options(opened):
         reader.read(at, word, argument)
     # With several sources and one -o, or with none, the compiler itself says what is wrong.
     confused = reader.compile_only and reader.output is not None and len(reader.sources) > 1
@@ -107,7 +107,7 @@ def _response_words(word: str) -> list[str] | None:
         return None
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:
+def options(words: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:
     """(place, word, the separate word that is its argument)."""
     at = 0
     while at < len(words):
@@ -179,7 +179,7 @@ def compile_words(asked: Invocation, source: Source, output: str) -> list[str]:
     """The words that compile `source` of a command that also links."""
     others = {other.at for other in asked.sources} - {source.at}
     kept: list[str] = []
-    for at, word, argument in _options(asked.words):
+    for at, word, argument in options(asked.words):
         separate = word in _LINK_ONLY_WORD
         joined = word in _LINK_ONLY or word.startswith(_LINK_ONLY_PREFIXES)
         is_input = at in others or (not word.startswith("-") and at != source.at)
@@ -192,7 +192,7 @@ def compile_words(asked: Invocation, source: Source, output: str) -> list[str]:
 def link_words(asked: Invocation, objects: dict[int, str]) -> list[str]:
     """The words that link what a command compiled before. `objects`: what stands for the source at that place."""
     kept: list[str] = []
-    for at, word, argument in _options(asked.words):
+    for at, word, argument in options(asked.words):
         if at in objects:
             kept.append(objects[at])
         elif word[:2] != "-x" and not word.startswith("--language"):     # it would make sources of the objects
@@ -206,13 +206,13 @@ _CUTS = ("-Wl,-retain-symbols-file", "-Wl,--retain-symbols-file")
 
 def strips(words: Sequence[str]) -> bool:
     """Whether the image is to have no symbols."""
-    return any(word in _STRIPS for _, word, _ in _options(words))
+    return any(word in _STRIPS for _, word, _ in options(words))
 
 
 def with_symbols(words: Sequence[str]) -> list[str]:
     """`words` without what takes symbols out of an image. libtool gives the file of symbols to keep as a word of its own."""
     kept, skip = [], False
-    for _, word, argument in _options(words):
+    for _, word, argument in options(words):
         if not skip and word not in _STRIPS and not word.startswith(_CUTS):
             kept += [word] if argument is None else [word, argument]
         skip = word in _CUTS
