@@ -369,8 +369,9 @@ def make_bundle(live: LiveState, plan: Plan, image: ImageRequest,
     brought = plan.brought
     generation = live.generation + 1
     identity = bundle.generation_id(live.build_id, generation, live.id, brought)
-    linked = _link_somewhere(live, payload_request(live, plan, image, brought, identity, old, parts, known), _linker(live, image))
-    entry = manifest_entry(live, plan, brought, linked)
+    request = payload_request(live, plan, image, brought, identity, old, parts, known)
+    linked = _link_somewhere(live, request, _linker(live, image))
+    entry = manifest_entry(live, plan, brought, linked, request.updates)
     patch = bundle.ImagePatch(entry, linked.data, brought)
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return bundle.build(image.name, [patch], created=created, tool=__version__)
@@ -430,7 +431,8 @@ def _linker(live: LiveState, image: ImageRequest) -> payload.Linker:
     return payload.Linker(driver, link.cxx, found)
 
 
-def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], linked: payload.Payload) -> dict[str, Any]:
+def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], linked: payload.Payload,
+                   updates: Sequence[payload.Update]) -> dict[str, Any]:
     """One entry of the manifest's `images` (docs/formats.md), with the addresses that the link gave."""
     home = {e.name: m.object for m in reversed(brought) for e in entries(m)}
     data = {d.name: d for m in reversed(brought) for d in m.data}
@@ -446,6 +448,7 @@ def manifest_entry(live: LiveState, plan: Plan, brought: Sequence[ObjectMap], li
             "added": [{"name": n, "object": home[n], "address": address, "size": size, "extent": data[n].extent}
                       for n, (address, size) in sorted(linked.new_data.items())],
             "updated": [{"name": u.name, "address": u.address, "size": u.size} for u in plan.updates],
+            "writes": [[u.address, u.size, int(u.flags)] for u in updates],
             "bound": [{"name": n, "address": b.address, "extent": b.extent, "was": b.was}
                       for n, b in sorted(plan.bindings.items()) if b.kind in ("data", "tls") and n in data],
         },

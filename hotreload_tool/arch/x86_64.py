@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 EM = 62
 NAME = "x86_64"
@@ -156,10 +157,15 @@ def instructions(code: bytes) -> Iterable[tuple[int, int]]:
 def disassembly(code: bytes, address: int) -> Iterable[tuple[int, int, str, str]]:
     """(address, size, mnemonic, operands in Intel syntax) of each instruction, decoded from the start; ends where
     decoding fails."""
+    found: Iterable[tuple[int, int, str, str]] = _engine().disasm_lite(code, address)
+    return found
+
+
+@lru_cache
+def _engine() -> Any:
     import capstone
 
-    found: Iterable[tuple[int, int, str, str]] = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm_lite(code, address)
-    return found
+    return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
 
 
 def is_jump(code: bytes, field: int) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import agreement, completeness, container, elfcheck, imports, redirects, updates
+from . import agreement, completeness, container, elfcheck, form, imports, redirects, updates
 from .container import Contents
 from .linked import Linked, Unreadable
 from .space import Space
@@ -21,12 +21,13 @@ from .verdict import Verdict
 
 _NO_PARENT = "0" * 64
 _DAMAGE = (Unreadable, struct.error, IndexError, ValueError, OverflowError, KeyError, MemoryError, RecursionError)
+_NOT_WHOLE = "the payload is not in canonical form"
 COMPLETENESS = ("completeness-missing", "completeness-different", "completeness-extra")
 _OF_IMAGE = ("segments-in-arena", "redirect-slots", "redirect-old-code", "old-code-parts", "references", "data-updates",
              "imports", "new-functions")
-_OF_PAYLOAD = ("payload-header", "segments-layout", "segments-protection", "executable-stack", "text-relocations",
-               "relocation-places", "relocation-kinds", "no-start-code", "no-exports", "tables", "redirect-new-code",
-               "unwind-tables", "manifest-agrees", "build-id")
+_OF_PAYLOAD = ("payload-header", "canonical-form", "segments-layout", "segments-protection", "executable-stack",
+               "text-relocations", "relocation-places", "relocation-kinds", "no-start-code", "no-exports", "tables",
+               "redirect-new-code", "unwind-tables", "manifest-agrees", "build-id")
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Given:
     earlier: Sequence[Path] = ()         # bundles of the generations before
     against: Sequence[Path] = ()         # images linked from the new source
     _read: dict[Path, Linked] = field(default_factory=dict)
+    _spaces: dict[str, Space] = field(default_factory=dict)
 
     def image(self, build_id: str) -> tuple[Path, Linked] | None:
         for path in self.images:
@@ -44,6 +46,12 @@ class Given:
             if self._read[path].build_id == build_id:
                 return path, self._read[path]
         return None
+
+    def space(self, image: Linked, payloads: list[Payload]) -> Space:
+        """The image alone is asked for again with each bundle of a first generation."""
+        if payloads:
+            return Space(image, payloads)
+        return self._spaces.setdefault(image.build_id, Space(image))
 
 
 def verify(path: Path, given: Given) -> Verdict:
@@ -74,10 +82,10 @@ def _verify_image(verdict: Verdict, contents: Contents, number: int, entry: dict
     chain = _chain(verdict, name, entry, given)
     space = None
     if found is not None and chain is not None:
-        space = Space(found[1], chain)
+        space = given.space(found[1], chain)
     run("build-id", lambda: _build_id_problems(payload, entry))
     run("relocation-kinds", lambda: elfcheck.relocation_kind_problems(payload, space))
-    run("unwind-tables", lambda: elfcheck.unwind_problems(payload, space))
+    run.slowly("unwind-tables", lambda: elfcheck.unwind_problems(payload, space))
     run("manifest-agrees", lambda: agreement.problems(payload, entry, space))
     run("redirect-new-code", lambda: redirects.new_code_problems(payload, space.slots if space else None))
     if space is None or found is None or chain is None:
@@ -88,7 +96,11 @@ def _verify_image(verdict: Verdict, contents: Contents, number: int, entry: dict
         return
     _check_beside_image(run, payload, entry, space)
     _check_imports(verdict, name, payload, found[1], found[0])
-    _compare(verdict, name, [*space.payloads, payload], space, given, len(contents.images))
+    if run.whole:
+        _compare(verdict, name, [*space.payloads, payload], space, given, len(contents.images))
+    else:
+        for check in COMPLETENESS if given.against else ():
+            verdict.cannot(check, name, _NOT_WHOLE)
 
 
 def _read_payload(verdict: Verdict, data: bytes, name: str, entry: dict[str, Any]) -> Payload | None:
@@ -112,6 +124,7 @@ class _Runner:
 
     def __init__(self, verdict: Verdict, subject: str) -> None:
         self.verdict, self.subject = verdict, subject
+        self.whole = True             # the payload has the form by which the time of all checks is bounded
 
     def __call__(self, check: str, problems: Callable[[], Iterable[str]]) -> bool:
         found: list[str] = []
@@ -122,9 +135,17 @@ class _Runner:
             found.append(f"it cannot be read: {e or type(e).__name__}")
         return self.verdict.found(check, self.subject, found)
 
+    def slowly(self, check: str, problems: Callable[[], Iterable[str]]) -> None:
+        """A check that reads all of the code or data that symbols and tables speak of."""
+        if self.whole:
+            self(check, problems)
+        else:
+            self.verdict.cannot(check, self.subject, _NOT_WHOLE)
+
 
 def _check_payload(run: _Runner, payload: Payload, entry: dict[str, Any]) -> None:
     file = payload.file
+    run.whole = run("canonical-form", lambda: form.problems(payload))
     run("payload-header", lambda: elfcheck.header_problems(payload, entry))
     run("segments-layout", lambda: elfcheck.layout_problems(file))
     run("segments-protection", lambda: elfcheck.protection_problems(file))
@@ -147,9 +168,9 @@ def _check_beside_image(run: _Runner, payload: Payload, entry: dict[str, Any], s
     run("redirect-slots", lambda: redirects.slot_problems(payload, space))
     run("redirect-old-code", lambda: redirects.old_code_problems(payload, space))
     run("old-code-parts", lambda: redirects.part_problems(payload, space))
-    run("new-functions", lambda: redirects.new_function_problems(payload, space))
-    run("references", lambda: redirects.reference_problems(payload, space))
-    run("data-updates", lambda: updates.problems(payload, entry, space))
+    run.slowly("new-functions", lambda: redirects.new_function_problems(payload, space))
+    run.slowly("references", lambda: redirects.reference_problems(payload, space))
+    run.slowly("data-updates", lambda: updates.problems(payload, entry, space))
 
 
 def _check_imports(verdict: Verdict, name: str, payload: Payload, image: Linked, path: Path) -> None:

@@ -51,6 +51,9 @@ def _added(payload: Payload, entry: dict[str, Any]) -> Iterator[str]:
 
 
 def _data(payload: Payload, entry: dict[str, Any]) -> Iterator[str]:
+    if "writes" in entry["data"]:            # bundles made before it was listed do without
+        yield from _difference("update", ((u.address, u.size, u.flags) for u in payload.updates),
+                               (tuple(row) for row in entry["data"]["writes"]))
     for d in entry["data"]["added"]:
         found = [s for s in payload.file.by_address.get(d["address"], []) if s.name == d["name"]]
         if not found or found[0].size != d["size"]:

@@ -188,13 +188,26 @@ class _Work:
         try:
             digest = self.lock.content(new, old, size, name)
         except (Different, *_DAMAGE) as e:
-            if not self.new.is_constant(new) and self.old.space.file_at(old) is self.old.space.image:
-                self.found.kept.append(name)
-            else:
+            if self.new.is_constant(new) or self.old.space.file_at(old) is not self.old.space.image:
                 self.found.different.setdefault(name, str(e))
+            elif self._is_written_as_new(name, new, old, size):
+                self.found.kept.append(name)
         else:
             if self.new.is_constant(new):
                 self.found.same.setdefault(name, digest)
+
+    def _is_written_as_new(self, name: str, new: int, old: int, size: int) -> bool:
+        """Whether those parts of a variable that the newest generation writes take what the new image has there."""
+        written = self.old.space.payloads[-1].updates if self.old.space.payloads else []
+        try:
+            for u in written:
+                low, high = max(u.address, old), min(u.address + u.size, old + size)
+                if low < high:
+                    self.lock.content(new + low - old, low, high - low, name)
+        except (Different, *_DAMAGE) as e:
+            self.found.different.setdefault(name, f"what is written to it {e}")
+            return False
+        return True
 
     # ---- missing and extra --------------------------------------------------------------------------------------
 

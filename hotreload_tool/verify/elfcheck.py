@@ -23,15 +23,13 @@ from .linked import (
     Segment,
     Unreadable,
 )
-from .space import Space
+from .space import Space, stub_slot
 from .tables import Payload
 
 _PAGE = arch.x86_64.PAGE
 _DF_TEXTREL = 4
 _START_TAGS = {12: "DT_INIT", 13: "DT_FINI", 27: "DT_INIT_ARRAYSZ", 28: "DT_FINI_ARRAYSZ", 33: "DT_PREINIT_ARRAYSZ"}
 _PACKED = {17: "DT_REL", 36: "DT_RELR"}
-_TABLE_ENTRY = {"redirects": abi.REDIRECT.size, "updates": abi.UPDATE.size, "parts": abi.PART.size, "tls_modules": 8,
-                "eh_frame": 1}
 
 
 def kind_problems(file: Linked, entry: dict[str, Any]) -> Iterator[str]:
@@ -205,12 +203,8 @@ def export_problems(file: Linked) -> Iterator[str]:
 def table_problems(payload: Payload) -> Iterator[str]:
     file = payload.file
     relro = [(s.address, -(-s.end // _PAGE) * _PAGE) for s in file.segments if s.type == "PT_GNU_RELRO"]
-    spans = {"header": (file.entry, abi.PAYLOAD_SIZE, 8)}
-    for name, (start, count) in payload.tables.items():
-        if count:
-            spans[name] = (start, count * _TABLE_ENTRY.get(name, 8), 1 if name == "eh_frame" else 8)
-    for name, (start, size, align) in spans.items():
-        load = file.load_of(start, size)
+    for name, (start, size) in payload.spans.items():
+        load, align = file.load_of(start, size), 1 if name == "eh_frame" else 8
         if load is None:
             yield f"its {name} at {start:#x}, {size} bytes, lies outside its segments"
         elif start % align:
@@ -241,6 +235,8 @@ def unwind_problems(payload: Payload, space: Space | None) -> Iterator[str]:
     for frame in described:
         if not payload.file.executable(frame.start, frame.size):
             yield f"the unwind table speaks of {frame.start:#x}, {frame.size} bytes, which is no code of the payload"
+        elif stub_slot(payload.file, frame.start) in payload.own_slots and (frame.rules or frame.common.rules != frames.AT_ENTRY):
+            yield f"unwinding from the stub at {frame.start:#x} is not what it is at the entry of a function"
     ranges = sorted((f.start, f.end) for f in described)
     starts = [low for low, _ in ranges]
     for symbol in payload.file.symbols:

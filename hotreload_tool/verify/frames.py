@@ -14,6 +14,9 @@ _PLAIN = {0x00: ("<Q", 8), 0x01: ("", 0), 0x02: ("<H", 2), 0x03: ("<I", 4), 0x04
           0x0B: ("<i", 4), 0x0C: ("<q", 8)}
 _PC_RELATIVE, _INDIRECT, _OMIT = 0x10, 0x80, 0xFF
 
+# What is said of code that has not changed anything yet: the return address lies at CFA-8, and CFA is rsp+8.
+AT_ENTRY = repr(((1, -8, 16), False)).encode() + b"\x0c\x07\x08\x90\x01"
+
 
 @dataclass(frozen=True)
 class Common:

@@ -27,6 +27,7 @@ UNDEFINED, ABSOLUTE_INDEX = 0, 0xFFF1
 _SYM, _RELA, _NOTE, _SHDR = (struct.Struct(f) for f in ("<IBBHQQ", "<QQq", "<III", "<IIQQQQIIQQ"))
 _SHT_NULL, _SHT_NOBITS = 0, 8
 _MOST_SEGMENTS, _MOST_VERSIONS = 1 << 8, 1 << 16
+_VERSION_GLOBAL = 1           # up to here a symbol has no version
 _MOST_ZEROS = 1 << 26         # bytes that one read may find in no file: of variables without content
 _LONGEST_NAME = 1 << 16       # bytes of a symbol's or section's name; C++ makes names of some thousands
 _DAMAGE = (ELFError, struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeError, OverflowError,
@@ -120,9 +121,10 @@ class Linked:
                                  s["p_align"]) for s in file.iter_segments()]
         self.loads = sorted((s for s in self.segments if s.type == "PT_LOAD" and s.size), key=lambda s: s.address)
         self._load_starts = [s.address for s in self.loads]
+        sections = list(file.iter_sections())
         self.sections = [Section(str(s.name), s["sh_flags"], s["sh_addr"], s["sh_size"], s["sh_type"] == "SHT_NOBITS",
-                                 s["sh_offset"], s["sh_link"]) for s in file.iter_sections()]
-        self.symbols = self._symbol_table([str(s["sh_type"]) for s in file.iter_sections()])
+                                 s["sh_offset"], s["sh_link"]) for s in sections]
+        self.symbols = self._symbol_table([str(s["sh_type"]) for s in sections])
 
     def _symbol_table(self, types: list[str]) -> list[Symbol]:
         for section, kind in zip(self.sections, types):
@@ -235,6 +237,11 @@ class Linked:
         return found
 
     @cached_property
+    def relocated(self) -> list[int]:
+        """Where relocations write to, in order."""
+        return sorted(r.offset for r in self.relocations)
+
+    @cached_property
     def relocation_at(self) -> dict[int, Relocation]:
         return {r.offset: r for r in self.relocations}
 
@@ -262,6 +269,8 @@ class Linked:
         if self.tag(DT_VERSYM):
             wanted = int.from_bytes(self.read(self.tag(DT_VERSYM) + 2 * index, 2), "little") & 0x7FFF
         version, file = self.versions_needed.get(wanted, ("", ""))
+        if section == UNDEFINED and wanted > _VERSION_GLOBAL and not version:
+            raise Unreadable(f"{self.where}: import {symbol.name} asks for version {wanted}, which has no name")
         return Import(symbol, version, file)
 
     @cached_property

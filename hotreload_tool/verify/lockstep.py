@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from .. import arch
@@ -30,6 +31,7 @@ _CLONE_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _TEXT = re.compile(rb"[\t\n\r\x1b -\xff]{2,}\0")
 _SHORT_TEXT = re.compile(rb"[\t\n\r\x1b -~]?\0")     # where nothing is aligned, a number is not what lies there
 _TABLE = 3                # entries that no other content has by accident
+_STRIDE = 256             # bytes of plain content that are compared at once
 _MOST = 1 << 20           # bytes of nameless content that are walked
 
 
@@ -212,6 +214,12 @@ class Lockstep:
         digest = hashlib.blake2b(b"%d:" % size, digest_size=16)
         at = 0
         while at < size:
+            step = min(_STRIDE, size - at)
+            if (new + at) % _STRIDE == 0 and ours[at:at + step] == theirs[at:at + step] and self.new.is_plain(
+                    new + at, step) and self.old.is_plain(old + at, step):
+                digest.update(ours[at:at + step])
+                at += step
+                continue
             if size - at >= 8:
                 mine, other = self.new.pointer(new + at), self.old.pointer(old + at)
                 word = ours[at:at + 8], theirs[at:at + 8]
@@ -349,6 +357,7 @@ def _plain(word: bytes, side: Side) -> Pointer | None:
     return Pointer(value) if value >= 0x1000 and side.space.file_at(value) is not None else None
 
 
+@lru_cache(maxsize=2048)       # the new image's code is asked for twice, and again with the next bundle
 def _decode(code: bytes, address: int) -> list[Instruction]:
     return [Instruction(at, size, m.rpartition(" ")[2], o, code[at - address:at - address + size])
             for at, size, m, o in arch.x86_64.disassembly(code, address)]

@@ -198,6 +198,14 @@ class Side:
             raise Unreadable(f"nothing lies at {address:#x}")
         return file_, address
 
+    def is_plain(self, address: int, size: int) -> bool:
+        """Whether nothing is relocated or updated in there, so that the file has all that is to be known."""
+        file = self.space.file_at(address, size)
+        if file is None or any(start < address + size and address < start + length for start, length, _, _ in self._updates):
+            return False
+        at = bisect_right(file.relocated, address - 8)
+        return at == len(file.relocated) or file.relocated[at] >= address + size
+
     def pointer(self, address: int) -> Pointer | None:
         """What a relocation puts into the 8 bytes at `address`; None if there is none."""
         file, at = self._origin(address)

@@ -14,6 +14,12 @@ from .linked import OBJECT, Linked, Unreadable
 R_NONE, R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_DTPMOD64, R_TPOFF64, R_IRELATIVE = 0, 1, 5, 6, 7, 8, 16, 18, 37
 
 
+# Bytes of a row, and how many words at its front are pointers.
+_ROW = {"redirects": abi.REDIRECT.size, "updates": abi.UPDATE.size, "parts": abi.PART.size, "tls_modules": 8, "init_array": 8,
+        "eh_frame": 1}
+_POINTERS = {"redirects": 3, "updates": 3, "parts": 1, "tls_modules": 1, "init_array": 1}
+
+
 class Redirect(NamedTuple):
     slot: int
     old: int
@@ -60,6 +66,23 @@ class Payload:
                              build_id[build_id_size:], flags)
         self.tables = {name: (self.pointer(file.entry + at), file.word(file.entry + at + 8))
                        for name, at in abi.PAYLOAD_TABLES.items()}
+
+    @property
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """(address, bytes) of the header, and of each table that has rows."""
+        found = {"header": (self.file.entry, abi.PAYLOAD_SIZE)}
+        found.update((name, (start, count * _ROW.get(name, 8))) for name, (start, count) in self.tables.items() if count)
+        return found
+
+    @property
+    def pointer_words(self) -> set[int]:
+        """The addresses of the words of header and tables that are pointers; all others are numbers."""
+        found = {self.file.entry + at for at in abi.PAYLOAD_TABLES.values()}
+        for name, pointers in _POINTERS.items():
+            start, count = self.tables[name]
+            size = min(count, len(self.file.data)) * _ROW[name]
+            found.update(row + 8 * word for row in range(start, start + size, _ROW[name]) for word in range(pointers))
+        return found
 
     def pointer(self, address: int) -> int:
         """The address that the word there holds once the payload is loaded; an import counts as 0. Raises Unreadable for one

@@ -71,7 +71,7 @@ def _one(update: Update, payload: Payload, space: Space) -> Iterator[str]:
         yield f"goes past the end of {symbol.name} and its padding, {end:#x}"
     elif any(content_before(space, symbol.value + symbol.size, update.address + update.size - symbol.value - symbol.size)):
         yield f"goes past the end of {symbol.name} into what is no padding"
-    elif update.flags == _CONSTANT and not _same_before(update, payload, space):
+    elif update.flags in (_CONSTANT, _MERGE) and not _same_before(update, payload, space):
         yield f"expects what {symbol.name} does not hold"
 
 

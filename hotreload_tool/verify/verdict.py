@@ -24,6 +24,8 @@ CHECKS: dict[str, str] = {
     # the payload by itself
     "payload-elf": "the payload is a 64-bit ELF image of the kind and for the machine of the image it patches",
     "payload-header": "the payload's own header says what the manifest says",
+    "canonical-form": "each byte of the payload belongs to a header or a section, headers, sections and symbols agree, and "
+                      "nothing is said twice",
     "segments-layout": "segments are page-aligned, lie in the file, and share no page",
     "segments-protection": "every segment is readable, and none is writable and executable",
     "executable-stack": "the payload asks for a stack that is not executable",

@@ -1,7 +1,8 @@
 """Feeds damaged input to everything that reads bytes, and counts what comes of it. See docs/fuzzing.md.
 
-usage: fuzz.py [--target T]… [--executions N] [--minutes M] [--seed S] [--findings FOLDER] [--document docs/fuzzing.md]
-       fuzz.py --target T --input FILE       one input, as a finding is repeated
+usage: fuzz.py [--target T]… [--executions N] [--minutes M] [--seed S] [--findings FOLDER] [--seeds FOLDER]
+               [--document docs/fuzzing.md]
+       fuzz.py --target T --input FILE --seeds FOLDER       one input, as a finding is repeated
 
 A sample of the executions is traced: lines that were not reached before make the mutant a seed of further ones.
 Exit status 1: there are findings.
@@ -16,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -28,8 +30,8 @@ sys.path[:0] = [str(REPO), *(str(REPO / "tests" / n) for n in ("fuzz", "verify",
 import targets  # noqa: E402
 
 MEMORY = 2 << 30         # bytes of address space
-SECONDS = 20             # one execution may take; the slowest good input takes well below one
-_SAMPLE = 40             # one of so many executions is traced
+SECONDS = 20             # of processor time one execution may take; the slowest good input takes one
+_SAVE_SECONDS = 60
 _MOST_SEEDS = 300
 _MOST_FINDINGS = 20
 
@@ -49,6 +51,7 @@ class Result:
     seeds: int = 0            # mutants that reached new lines
     slowest: float = 0.0      # seconds
     findings: list[str] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)       # of damage
 
 
 class Coverage:
@@ -91,32 +94,34 @@ def _lines(code: CodeType) -> set[int]:
 def _limit(memory: int) -> None:
     def alarm(number: int, frame: Any) -> None:
         raise Hang
-    signal.signal(signal.SIGALRM, alarm)
+    signal.signal(signal.SIGPROF, alarm)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def _once(run: Any, data: bytes) -> Any:
     """The answer. Whatever else comes out of the reader goes on as an exception."""
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         return run(data)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def fuzz(target: targets.Target, executions: int, seconds: float, seed: int, keep: Path | None) -> Result:
+def fuzz(target: targets.Target, executions: int, seconds: float, seed: int, keep: Path | None,
+         saved: Callable[[Result], None] = lambda r: None) -> Result:
+    """`saved` gets the figures once a minute: a long run may be ended."""
     random, pool = Random(f"{seed} {target.name}"), list(target.seeds)
     coverage = Coverage([REPO / "hotreload_tool" / f for f in target.files])
     result = Result(target.name, lines=len(coverage.all))
     for good in target.seeds:
         answer, _ = coverage.traced(target.run, good)
         assert answer not in ("refused", "not signed"), f"{target.name}: a good input is refused"
-    started = time.monotonic()
+    started = last = time.monotonic()
     while result.executions < executions and time.monotonic() - started < seconds and len(result.findings) < _MOST_FINDINGS:
         data = target.mutate(random, random.choice(pool) if random.random() < 0.5 else random.choice(target.seeds))
-        sampled, new = result.executions % _SAMPLE == 0, False
+        sampled, new = result.executions % target.sample == 0, False
         result.executions += 1
-        began = time.monotonic()
+        began = time.process_time()
         try:
             if sampled:
                 answer, new = _once(lambda d: coverage.traced(target.run, d), data)
@@ -126,12 +131,24 @@ def fuzz(target: targets.Target, executions: int, seconds: float, seed: int, kee
             answer = "finding"
             result.findings.append(_kept(target.name, data, e, keep))
         if not sampled:
-            result.slowest = max(result.slowest, time.monotonic() - began)
+            result.slowest = max(result.slowest, time.process_time() - began)
         if new and len(pool) < _MOST_SEEDS:
             pool.append(data)
             result.seeds += 1
         result.answers[answer] = result.answers.get(answer, 0) + 1
+        if time.monotonic() - last > _SAVE_SECONDS:
+            last = time.monotonic()
+            saved(_now(result, target, coverage, started))
+    try:
+        target.finish()
+    except Exception as e:
+        result.findings.append(_kept(target.name, b"", e, None))
+    return _now(result, target, coverage, started)
+
+
+def _now(result: Result, target: targets.Target, coverage: Coverage, started: float) -> Result:
     result.seconds, result.reached = time.monotonic() - started, len(coverage.reached & coverage.all)
+    result.kinds = dict(target.kinds)
     return result
 
 
@@ -163,8 +180,8 @@ def document(path: Path, results: list[Result]) -> None:
     rows = {line.split("|")[1].strip(" `"): line for line in table.splitlines()[2:] if line.startswith("|")}
     for r in results:
         answers = ", ".join(f"{n:,} {what}" for what, n in sorted(r.answers.items(), key=lambda a: -a[1]))
-        rows[r.target] = (f"| `{r.target}` | {r.executions:,} | {answers} | {r.reached} of {r.lines} "
-                          f"({100 * r.reached // max(r.lines, 1)} %) | {r.slowest:.2f} s | {len(r.findings)} |")
+        lines = f"{r.reached} of {r.lines} ({100 * r.reached // r.lines} %)" if r.lines else "none of Python"
+        rows[r.target] = f"| `{r.target}` | {r.executions:,} | {answers} | {lines} | {r.slowest:.2f} s | {len(r.findings)} |"
     head = ["| Target | Executions | Answers | Lines reached | Slowest | Findings |", "| --- | --- | --- | --- | --- | --- |"]
     listed = [rows[n] for n in targets.NAMES if n in rows]
     path.write_text(before + _BEGIN + "\n".join([*head, *listed]) + "\n" + _END + after)
@@ -180,6 +197,7 @@ def merged(results: list[Result]) -> list[Result]:
         f = found[r.target]
         f.answers = {a: f.answers.get(a, 0) + r.answers.get(a, 0) for a in f.answers | r.answers}
         f.executions, f.seconds, f.findings = f.executions + r.executions, f.seconds + r.seconds, f.findings + r.findings
+        f.kinds = {k: f.kinds.get(k, 0) + r.kinds.get(k, 0) for k in f.kinds | r.kinds}
         f.slowest, f.reached, f.seeds = max(f.slowest, r.slowest), max(f.reached, r.reached), f.seeds + r.seeds
     return list(found.values())
 
@@ -192,6 +210,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--input", type=Path, help="run this one input and print the answer")
     parser.add_argument("--findings", type=Path, help="keep the inputs of findings in this folder")
+    parser.add_argument("--seeds", type=Path, help="make the good input in this folder, or take what an earlier run made there; "
+                        "--input needs the folder of the run that found it")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="run nothing: take figures that --json wrote")
     parser.add_argument("--document", type=Path, help="write the figures into this page")
@@ -203,22 +223,27 @@ def main() -> int:
     results = merged([Result(**r) for f in asked.figures for r in json.loads(f.read_text())])
     with tempfile.TemporaryDirectory(prefix="hr-fuzz-") as folder:
         for name in [] if asked.figures else asked.target or targets.NAMES:
-            home = Path(folder, name)
-            home.mkdir()
+            home = Path(asked.seeds or folder, name)
+            home.mkdir(parents=True, exist_ok=True)
             target = targets.of(name, home)
             _limit(MEMORY)
             if asked.input:
                 print(_once(target.run, asked.input.read_bytes()))
                 return 0
-            results.append(fuzz(target, asked.executions, 60 * asked.minutes, asked.seed, asked.findings))
-            r = results[-1]
+            r = fuzz(target, asked.executions, 60 * asked.minutes, asked.seed, asked.findings,
+                     lambda now: _save(asked.json, [*results, now]))
+            results.append(r)
             print(f"{name}: {r.executions} executions in {r.seconds:.0f} s, {r.answers}, {r.reached} of {r.lines} lines, "
                   f"{r.seeds} new seeds, slowest {r.slowest:.2f} s", *r.findings, sep="\n  ", flush=True)
-    if asked.json:
-        asked.json.write_text(json.dumps([vars(r) for r in results]))
+    _save(asked.json, results)
     if asked.document:
         document(asked.document, results)
     return 1 if any(r.findings for r in results) else 0
+
+
+def _save(path: Path | None, results: list[Result]) -> None:
+    if path is not None:
+        path.write_text(json.dumps([vars(r) for r in results]))
 
 
 if __name__ == "__main__":

@@ -117,30 +117,62 @@ def json_text(random: Random, document: Any) -> str:
 # ---- bundles -----------------------------------------------------------------------------------------------------
 
 
-def bundle(random: Random, data: bytes) -> bytes:
-    """A bundle damaged as a file, as an archive, or in a member whose hash, size and id are then made right again."""
+def bundle(random: Random, data: bytes) -> tuple[str, bytes]:
+    """(what was damaged, the bundle): as a file, as an archive, or in a member whose hash, size and id are then made right
+    again ("sealed")."""
     try:
         return _bundle(random, data)
-    except (ValueError, TypeError, LookupError, RecursionError):     # an earlier mutant that can't be taken apart any more
-        return some_bytes(random, data)
+    except (ValueError, TypeError, LookupError, RecursionError, struct.error):     # a mutant that can't be taken apart any more
+        return "file", some_bytes(random, data)
 
 
-def _bundle(random: Random, data: bytes) -> bytes:
-    way = random.randrange(10)
+def _bundle(random: Random, data: bytes) -> tuple[str, bytes]:
+    way = random.randrange(20)
     members = _members(data) if way >= 3 else None
     if members is None:
-        return some_bytes(random, data)
+        return "file", some_bytes(random, data)
     names = dict(members)
     if way == 3:
-        return _odd_archive(random, names)
-    if way < 6:
+        return "archive", _odd_archive(random, names)
+    if way < 7:
         names["manifest.json"] = json_text(random, json.loads(names["manifest.json"])).encode()
-        return pack(list(names.items()))
-    if way == 6:
+        return "manifest", pack(list(names.items()))
+    if way == 7:
         names["maps-0.json"] = json_text(random, json.loads(names["maps-0.json"])).encode()
-    else:
+        return "maps, sealed", pack(list(_described_again(random, names).items()))
+    if way < 11:
         names["payload-0.so"] = some_bytes(random, names["payload-0.so"])
-    return pack(list(_described_again(random, names).items()))
+        return "payload, sealed", pack(list(_described_again(random, names).items()))
+    names["payload-0.so"] = payload(random, names["payload-0.so"])
+    return "payload in place, sealed", pack(list(_described_again(random, names).items()))
+
+
+def with_payload(data: bytes, payload: bytes) -> bytes:
+    """The bundle with another payload, sealed."""
+    members = dict(_members(data) or ())
+    return pack(list(_described_again(Random(1), members | {"payload-0.so": payload}).items()))
+
+
+_IN_PLACE: tuple[Callable[[Random, bytearray], None], ...] = (_flip, _flip, _flip, _number, _number, _near, _near, _move)
+
+
+def payload(random: Random, data: bytes) -> bytes:
+    """1 to 3 damages in what ELF knows of, each thing as likely as another: headers, and every section however small."""
+    out = bytearray(data)
+    start, = struct.unpack_from("<Q", data, 40)
+    count, = struct.unpack_from("<H", data, 60)
+    headers, = struct.unpack_from("<H", data, 56)
+    spots = [(0, 64), (64, 56 * headers), (64, 56 * headers), (start, 64 * count)]
+    for row in range(1, count):
+        kind, _, _, at, size = struct.unpack_from("<IQQQQ", data, start + 64 * row + 4)
+        if kind != 8 and size and at + size <= len(data):         # 8: SHT_NOBITS
+            spots.append((at, size))
+    for _ in range(random.choice((1, 1, 1, 2, 3))):
+        at, size = random.choice(spots)
+        part = out[at:at + size]
+        random.choice(_IN_PLACE)(random, part)
+        out[at:at + size] = part
+    return bytes(out)
 
 
 @lru_cache(maxsize=64)

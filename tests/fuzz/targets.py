@@ -5,21 +5,30 @@ Wrong if it took what it must not take. Seeds are built with the compiler at han
 """
 from __future__ import annotations
 
-import dataclasses
+import atexit
+import hashlib
+import io
 import json
+import os
+import shutil
 import subprocess
+import tempfile
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import clients
+import effect
 import mutations
 from bundles import Made, case_of, make
 from casetools import Configuration
 
-from hotreload_tool import archive, baseline, bundle, elf, instrument, names, objectmap, signature, unwind, verify
+from hotreload_tool import archive, baseline, bundle, elf, instrument, objectmap, signature, unwind, verify
 from hotreload_tool.errors import Damaged, Refused
-from hotreload_tool.verify import container, linked, tables
+from hotreload_tool.verify import container
 from hotreload_tool.verify.verdict import Verdict
 
 FIRST = """
@@ -45,6 +54,22 @@ thread_local int per_thread = 3;
 inline int shared = 4;
 int use(const std::string &s) { try { return (int)s.at(3) + shared; } catch (...) { return per_thread; } }
 """
+# Imports, exceptions, constants with pointers, a thread-local, a cold part: what the first pair has none of.
+FIRST_CXX = """
+#include "case.h"
+#include <stdexcept>
+#include <string>
+thread_local int turns = 2;
+static const char *words[3] = {"one", "two", "three"};
+extern const char *const names[2];
+const char *const names[2] = {"old", "older"};
+NOINLINE int third(int n) { if (n > 3) throw std::runtime_error("too many"); return n + turns; }
+NOINLINE int guarded(int n) { try { return third(n); } catch (const std::exception &e) { return (int)strlen(e.what()); } }
+void answer(const char *line) { printf("%d %s %s\\n", guarded((int)strlen(line)), words[1], names[1]); }
+"""
+SECOND_CXX = FIRST_CXX.replace("{ if (n > 3) throw", "{ turns++; if (getenv(\"NOTHING\")) abort(); if (n > 2) throw").replace(
+    "\"two\"", "\"zwei\"").replace("\"older\"", "\"oldest\"").replace("strlen(e.what())", "strlen(e.what()) + atoi(\"7\")")
+CASES = {"c": (FIRST, SECOND), "c++": (FIRST_CXX, SECOND_CXX)}
 KEY = b"""-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
 -----END PUBLIC KEY-----
@@ -62,6 +87,9 @@ class Target:
     mutate: Callable[[Random, bytes], bytes]
     run: Callable[[bytes], str]
     files: Sequence[str]             # of hotreload_tool, whose lines are counted
+    kinds: Counter[str] = field(default_factory=Counter)     # of damage, where several are told apart
+    sample: int = 40                 # one of so many executions is traced
+    finish: Callable[[], None] = lambda: None     # a last look, after all executions
 
 
 class Seeds:
@@ -81,9 +109,17 @@ class Seeds:
             found.append(made.read_bytes())
         return found
 
-    def bundles(self) -> Made:
-        case = case_of(self.folder / "case", FIRST, SECOND)
-        return make(case, Configuration.parse("gcc -O2 pie"), self.folder / "build", self.folder)
+    def bundles(self, *versions: str, suffix: str = "c") -> Made:
+        """Kept in the folder: a run that repeats a finding needs the image that it was found with."""
+        home = self.folder / f"bundles-{hashlib.sha256(repr((versions, suffix)).encode()).hexdigest()[:8]}"
+        known = home / "made.json"
+        if not known.exists():
+            shutil.rmtree(home, ignore_errors=True)
+            case = case_of(home / "case", *(versions or (FIRST, SECOND)), suffix=suffix)
+            made = make(case, Configuration.parse("gcc -O2 pie"), home / "build", home)
+            known.write_text(json.dumps({k: v if isinstance(v, list) else str(v) for k, v in vars(made).items()}, default=str))
+        found = json.loads(known.read_text())
+        return Made(Path(found["image"]), [Path(p) for p in found["bundles"]], [Path(p) for p in found["new"]])
 
     def archive(self) -> list[bytes]:
         for name in ("a_member.txt", "another_member_with_a_long_name.txt"):
@@ -223,17 +259,20 @@ def _bundle(seeds: Seeds) -> Target:
         if read != signed:
             raise Wrong("a bundle that is not the one that was signed passes for it")
         return "equal"
-    return Target("bundle", [bundle.encode(signed)], mutations.bundle, run, ["bundle.py", "schema/__init__.py", "signature.py",
-                                                                             "objectmap.py"])
+    return Target("bundle", [bundle.encode(signed)], lambda random, data: mutations.bundle(random, data)[1], run,
+                  ["bundle.py", "schema/__init__.py", "signature.py", "objectmap.py"])
 
 
 def _verify(seeds: Seeds) -> Target:
     """The verifier beside image and fresh link: what it calls sound does in a process what the original does."""
-    made = seeds.bundles()
-    path = seeds.folder / "mutant.hotpatch"
-    alone, beside_new = verify.Given([made.image]), verify.Given([made.image], [], [made.new[0]])
-    original = bundle.read(made.bundles[0])
-    counted = _effective(original.payloads[0])
+    counted: Counter[str] = Counter()
+    made = {key: seeds.bundles(*case, suffix="cc" if key == "c++" else "c") for key, case in CASES.items()}
+    path = seeds.folder / f"mutant-{os.getpid()}.hotpatch"
+    alone = verify.Given([m.image for m in made.values()])
+    beside_new = {key: verify.Given([m.image], [], [m.new[0]]) for key, m in made.items()}
+    good = [m.bundles[0].read_bytes() for m in made.values()]
+    slim = [without_debug_information(data) for data in good]
+    originals = {_build_id(data): (key, effect.Original(_payload(data))) for key, data in zip(made, slim)}
 
     def run(data: bytes) -> str:
         path.write_bytes(data)
@@ -241,44 +280,66 @@ def _verify(seeds: Seeds) -> Target:
         json.dumps(verdict.document())
         if not verdict.sound:
             return "refused"
-        payload = container.check(data, Verdict("mutant")).payload(0)
-        if payload == original.payloads[0]:
+        contents = container.check(data, Verdict("mutant"))
+        assert contents is not None
+        key, original = originals.get(contents.images[0]["build_id"], ("", None))
+        if original is None:
+            assert "redirect-slots" in {o.check for o in verdict.of("unchecked")}
+            return "sound by itself, no image"
+        payload = contents.payload(0)
+        if payload in (original.data, _payload(good[list(made).index(key)])):
             return "sound, payload equal"
-        if _effective(payload) == counted:
-            return "sound, padding differs"
-        if verify.verify(path, beside_new).sound:      # other code may be sound; that of the new source it is not
+        if original.acts_like(payload):
+            return "sound, acts the same"
+        if verify.verify(path, beside_new[key]).sound:      # other code may be sound; that of the new source it is not
             raise Wrong("the verifier takes for the new source what does something else in the process")
         return "sound, not the new source"
-    return Target("verify", [made.bundles[0].read_bytes()], mutations.bundle, run,
-                  [f"verify/{n}.py" for n in ("__init__", "container", "linked", "tables", "elfcheck", "redirects", "updates",
-                                              "frames", "agreement", "imports", "space", "completeness", "lockstep")])
+
+    def mutate(random: Random, data: bytes) -> bytes:
+        kind, mutant = mutations.bundle(random, data)
+        counted[kind] += 1
+        return mutant
+    return Target("verify", [*good[:1], *slim], mutate, run, VERIFIER, counted, sample=400)
 
 
-def _effective(payload: bytes) -> tuple[object, ...]:
-    """What of a payload can act in a process: segments, header, tables, functions and objects, relocations.
+def _socket(seeds: Seeds) -> Target:
+    """Clients of a live agent, in C under the sanitizers: no lines of Python are counted."""
+    folder = seeds.folder / f"hostile-{os.getpid()}"
+    folder.mkdir()
+    os.environ["HOTRELOAD_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="hr-")
+    hostile = clients.Hostile(folder)
+    hostile.__enter__()
+    atexit.register(shutil.rmtree, os.environ["HOTRELOAD_RUNTIME_DIR"], ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(hostile.__exit__)
+    good = [json.dumps(steps).encode() for steps in clients.good(hostile.image.build_id)]
+    return Target("socket", good, clients.script, lambda data: hostile.run(json.loads(data)), [], finish=hostile.finish)
 
-    The rest is padding between them, the headers of sections, and names for debuggers."""
-    file = linked.Linked(payload, "payload")
-    read = tables.Payload(file)
-    placed = sorted({(s.value, s.size) for s in file.symbols if s.defined and s.size and file.load_of(s.value, s.size)
-                     and file.sections[s.section % len(file.sections)].name != names.PAYLOAD_SECTION})
-    written = [(u.old_content, u.size) for u in read.updates] + [(u.new_content, u.size) for u in read.updates]
-    return ([dataclasses.astuple(read.header)], [(s.flags, s.address) for s in file.loads], read.redirects, read.parts,
-            read.updates, read.module_words, [(at, _loaded(file, at, size)) for at, size in placed + written],
-            sorted(file.relocations), [file.dynamic_symbol(r.symbol) for r in file.relocations if r.symbol],
-            file.read(*read.unwind))
+
+VERIFIER = [f"verify/{n}.py" for n in ("__init__", "container", "linked", "tables", "form", "elfcheck", "redirects", "updates",
+                                       "frames", "agreement", "imports", "space", "completeness", "lockstep")]
 
 
-def _loaded(file: linked.Linked, start: int, size: int) -> bytes:
-    """Bytes as they are once loaded: what a relocation writes over does not count."""
-    found = bytearray(file.read(start, size))
-    for r in file.relocations:
-        if start <= r.offset <= start + size - 8:
-            found[r.offset - start:r.offset - start + 8] = bytes(8)
-    return bytes(found)
+def _payload(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read("payload-0.so")
+
+
+def _build_id(data: bytes) -> str:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return str(json.loads(archive.read("manifest.json"))["images"][0]["build_id"])
+
+
+def without_debug_information(data: bytes) -> bytes:
+    """The bundle with its payload stripped of what only debuggers read: more of the damage then hits what counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        payload = Path(folder, "payload.so")
+        payload.write_bytes(_payload(data))
+        subprocess.run(["objcopy", "--strip-debug", payload], check=True, timeout=60)
+        return mutations.with_payload(data, payload.read_bytes())
 
 
 _MAKERS: dict[str, Callable[[Seeds], Target]] = {
     "elf": _elf, "object": _object, "unwind": _unwind, "image": _image, "objectmap": _objectmap, "archive": _archive,
-    "key": _key, "bundle": _bundle, "verify": _verify}
+    "key": _key, "bundle": _bundle, "verify": _verify, "socket": _socket}
 NAMES = tuple(_MAKERS)

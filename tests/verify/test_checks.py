@@ -12,8 +12,9 @@ from bundles import Broken, Made, make, named
 from casetools import CASES, Configuration, read_case
 
 from hotreload_tool.verify import Given, verify
+from hotreload_tool.verify.linked import DT_RELASZ, DT_STRSZ, DT_STRTAB
 from hotreload_tool.verify.redirects import _targets
-from hotreload_tool.verify.tables import R_GLOB_DAT, R_JUMP_SLOT
+from hotreload_tool.verify.tables import R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE
 from hotreload_tool.verify.verdict import CHECKS
 
 OF_A_BUNDLE = [name for name in CHECKS if not name.startswith(("completeness-", "live-", "signature"))]
@@ -144,13 +145,75 @@ def other_parent_in_the_payload(b: Broken) -> None:
     b.write(b.file.entry + 56, b"\1" * 32)
 
 
-@breaks("segments-layout")
+@breaks("canonical-form")
+def bytes_between_the_sections(b: Broken) -> None:
+    text = next(s for s in b.file.sections if s.name == ".text")
+    b.payload[text.offset + text.size + 16] = 1
+
+
+@breaks("canonical-form")
+def bytes_behind_the_sections(b: Broken) -> None:
+    b.payload += bytes(8)
+
+
+@breaks("canonical-form")
+def bits_of_a_segment_that_mean_nothing(b: Broken) -> None:
+    b.set_header(b.header_of("PT_LOAD", 5), flags=5 | 0x7F0000)
+
+
+@breaks("canonical-form")
+def memory_without_a_section(b: Broken) -> None:
+    number = b.header_of("PT_LOAD", 6)
+    b.set_header(number, size=b.header(number)[6] + 8)
+
+
+@breaks("canonical-form")
+def names_an_index_that_is_not_used(b: Broken) -> None:
+    at = b.relocation_of_type(R_RELATIVE) + 8
+    b.set_word(at, 1 << 32 | R_RELATIVE)
+
+
+@breaks("canonical-form")
+def another_table_of_relocations(b: Broken) -> None:
+    """Behind the first: the agent takes the last one said, other readers the first."""
+    at = b.dynamic(0x6FFFFFF9) - 8                  # DT_RELACOUNT, which is for ld.so
+    b.set_word(at, DT_RELASZ)
+    b.set_word(at + 8, 24)
+
+
+@breaks("canonical-form")
+def relocates_one_word_twice(b: Broken) -> None:
+    """Half of it: what looks for a relocation at the word itself does not meet the other one."""
+    b.set_word(b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT), b.entry["added"][0]["slot"] + 4)
+
+
+@breaks("canonical-form")
+def relocates_a_number(b: Broken) -> None:
+    """The size of the old code would be an address, whatever the file says."""
+    b.set_word(b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT), b.row("redirects", 0, 5) + 24)
+
+
+@breaks("canonical-form")
+def a_section_lies_elsewhere(b: Broken) -> None:
+    number = next(i for i, s in enumerate(b.file.sections) if s.name == ".rodata")
+    start, = struct.unpack_from("<Q", b.payload, 40)
+    at = start + 64 * number + 16                   # sh_addr
+    struct.pack_into("<Q", b.payload, at, struct.unpack_from("<Q", b.payload, at)[0] - 4096)
+
+
+@breaks("canonical-form", "imports", "relocation-kinds", "no-exports")
+def a_version_without_a_name(b: Broken) -> None:
+    start = b.file.tag(DT_STRTAB)
+    b.write(start + b.file.read(start, b.file.tag(DT_STRSZ)).index(b"GLIBC_2.2.5"), bytes(11))
+
+
+@breaks("segments-layout", "canonical-form")
 def more_in_the_file_than_in_memory(b: Broken) -> None:
     number = b.header_of("PT_LOAD", 5)
     b.set_header(number, file_size=b.header(number)[6] + 8)
 
 
-@breaks("segments-protection")
+@breaks("segments-protection", "canonical-form")
 def writable_code(b: Broken) -> None:
     b.set_header(b.header_of("PT_LOAD", 5), flags=7)
 
@@ -165,7 +228,7 @@ def asks_for_an_executable_stack(b: Broken) -> None:
     b.set_header(b.header_of("PT_GNU_STACK"), flags=7)
 
 
-@breaks("executable-stack")
+@breaks("executable-stack", "canonical-form")
 def does_not_speak_of_the_stack(b: Broken) -> None:
     b.set_header(b.header_of("PT_GNU_STACK"), type=0)
 
@@ -185,7 +248,7 @@ def relocates_the_image(b: Broken) -> None:
     b.set_word(b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT), b.tables.redirects[0].slot)
 
 
-@breaks("relocation-kinds")
+@breaks("relocation-kinds", "canonical-form")
 def copies_at_load(b: Broken) -> None:
     at = b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT) + 8
     b.set_word(at, int.from_bytes(b.read(at, 8), "little") & ~0xFFFFFFFF | 5)
@@ -211,7 +274,7 @@ def defines_what_it_imported(b: Broken) -> None:
     b.write(b.symbol("strlen") + 6, struct.pack("<H", 1))
 
 
-@breaks("tables")
+@breaks("tables", "canonical-form")
 def tables_stay_writable(b: Broken) -> None:
     b.set_header(b.header_of("PT_GNU_RELRO"), size=0)
 
@@ -269,9 +332,34 @@ def code_without_a_description(b: Broken) -> None:
     b.write(start + 4 + length + 12, struct.pack("<I", 1))     # the first FDE covers one byte
 
 
+@breaks("unwind-tables")
+def a_stub_unwinds_otherwise(b: Broken) -> None:
+    stub = b.entry["added"][0]["entry"]
+    start, size = b.table("eh_frame")
+    at = start
+    while at < start + size - 4:
+        length, = struct.unpack("<I", b.read(at, 4))
+        place = at + 8                              # of a pointer relative to itself, in what describes a function
+        if place + struct.unpack("<i", b.read(place, 4))[0] == stub:
+            return b.write(at + 17, b"\x0e\x10")    # DW_CFA_def_cfa_offset: 16
+        at += 4 + length
+    raise AssertionError("nothing describes the stub")
+
+
 @breaks("manifest-agrees")
 def a_change_is_hidden(b: Broken) -> None:
     b.entry["changed"].pop()
+
+
+@breaks("manifest-agrees")
+def a_variable_is_overwritten(b: Broken) -> None:
+    """Merged no more: what the program made of it is lost."""
+    b.set_word(b.row("updates", merged(b), 5) + 32, 0)
+
+
+@breaks("manifest-agrees")
+def an_element_is_shorter(b: Broken) -> None:
+    b.set_word(b.row("updates", merged(b), 5) + 24, 3)
 
 
 @breaks("manifest-agrees")
@@ -297,7 +385,7 @@ def takes_less_than_it_says(b: Broken) -> None:
     b.entry["arena"][1] += 4096
 
 
-@breaks("segments-in-arena")
+@breaks("segments-in-arena", "canonical-form")
 def larger_than_the_arena(b: Broken) -> None:
     number = b.header_of("PT_LOAD", 6)
     b.set_header(number, size=1 << 24)
@@ -386,6 +474,7 @@ def writes_to_another_object(b: Broken) -> None:
     update = b.tables.updates[number]
     owner = next(d for d in b.entry["data"]["updated"] if d["address"] <= update.address < d["address"] + d["size"])
     owner["address"] -= 4096
+    b.entry["data"]["writes"][number][0] -= 4096
     b.set_pointer(b.row("updates", number, 5), update.address - 4096)
 
 
@@ -395,6 +484,7 @@ def writes_past_the_padding(b: Broken) -> None:
     update = b.tables.updates[number]
     owner = next(d for d in b.entry["data"]["updated"] if d["address"] <= update.address < d["address"] + d["size"])
     owner["size"] += 160
+    b.entry["data"]["writes"][number][1] += 160
     at = b.row("updates", number, 5)
     for field in (8, 16):                          # content from the front of the payload, where there is enough of it
         b.set_pointer(at + field, b.tables.start)
@@ -404,6 +494,17 @@ def writes_past_the_padding(b: Broken) -> None:
 @breaks("data-updates")
 def expects_other_content(b: Broken) -> None:
     at = b.tables.updates[constant(b)].old_content
+    b.write(at, bytes([b.read(at, 1)[0] ^ 1]))
+
+
+def merged(b: Broken) -> int:
+    """The number of the update of a variable."""
+    return next(i for i, u in enumerate(b.tables.updates) if u.flags == 2)
+
+
+@breaks("data-updates")
+def merges_what_was_never_there(b: Broken) -> None:
+    at = b.tables.updates[merged(b)].old_content
     b.write(at, bytes([b.read(at, 1)[0] ^ 1]))
 
 
@@ -432,9 +533,11 @@ def test_a_good_bundle_passes_every_check(made: Made, generation: int) -> None:
     assert {o.check for o in verdict.outcomes} == set(OF_A_BUNDLE)
 
 
-@pytest.mark.parametrize("name", ["cc-new-object", "cc-new-inline-object", "thread-local-value"])
-def test_bundles_with_code_and_values_for_new_objects_pass(tmp_path: Path, name: str) -> None:
-    configuration = Configuration.parse("gcc -O2 pie")
+@pytest.mark.parametrize("name, kind", [("cc-new-object", "pie"), ("cc-new-inline-object", "pie"), ("thread-local-value", "pie"),
+                                        ("initialiser-merge", "exec")])
+def test_bundles_with_code_and_values_for_new_objects_pass(tmp_path: Path, name: str, kind: str) -> None:
+    """And with nothing but values: the segment of code is empty."""
+    configuration = Configuration.parse(f"gcc -O2 {kind}")
     made = make(read_case(CASES / name), configuration, tmp_path / "made", tmp_path / "shared")
     for generation, bundle in enumerate(made.bundles):
         verdict = verify(bundle, Given([made.image], made.bundles[:generation]))

@@ -102,6 +102,12 @@ def _constant(b: Broken) -> None:
     b.write(update.new_content, b"\x63")
 
 
+def _merged_content(b: Broken) -> None:
+    """A variable takes neither its old value nor the new one."""
+    update = next(u for u in b.tables.updates if u.flags == 2)
+    b.write(update.new_content, b"\x63")
+
+
 def _called_function(b: Broken) -> None:
     """`second` calls `answer` instead of `plain`."""
     for r in b.tables.redirects:
@@ -125,6 +131,7 @@ def _stub_of(name: str) -> int:
 @pytest.mark.parametrize("change, name, says", [
     pytest.param(_multiplier, "", "at +0x0", id="an-instruction"),
     pytest.param(_constant, "limits", "byte", id="a-constant"),
+    pytest.param(_merged_content, "weights~main.o", "what is written to it at", id="a-variable"),
     pytest.param(_called_function, "second", "goes to plain there, to answer", id="a-call"),
     pytest.param(_import, "second", "strlen", id="an-import"),
 ])
