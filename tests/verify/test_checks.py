@@ -201,6 +201,12 @@ def a_section_lies_elsewhere(b: Broken) -> None:
     struct.pack_into("<Q", b.payload, at, struct.unpack_from("<Q", b.payload, at)[0] - 4096)
 
 
+@breaks("canonical-form")
+def leaves_the_versions_out(b: Broken) -> None:
+    """Any version would do, and the agent would look for none."""
+    b.set_word(b.dynamic(0x6FFFFFF0), 0)            # DT_VERSYM
+
+
 @breaks("canonical-form", "imports", "relocation-kinds", "no-exports")
 def a_version_without_a_name(b: Broken) -> None:
     start = b.file.tag(DT_STRTAB)
