@@ -22,10 +22,14 @@ TEMPLATE = Path(__file__).with_name("performance.md.jinja")
 
 
 def page(found: Sequence[results.Result]) -> str:
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-                                     keep_trailing_newline=True, autoescape=False)
-    environment.filters["cell"] = cell
-    return environment.from_string(TEMPLATE.read_text()).render(results=found)
+    return environment().from_string(TEMPLATE.read_text()).render(results=found)
+
+
+def environment() -> jinja2.Environment:
+    made = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+                              autoescape=False)
+    made.filters["cell"] = cell
+    return made
 
 
 def cell(value: str | float) -> str:
