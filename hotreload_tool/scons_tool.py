@@ -38,7 +38,7 @@ _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
 _STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "programs", "runtime")    # all of HOTRELOAD_DIR
 # The modules that make an instrumented object of a compiled one.
 INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "debuginfo", "digest", "dwarf", "elf", "errors",
-                 "instrument", "names", "objectmap", "settings", "survey", "unwind")
+                 "instrument", "names", "objectmap", "settings", "survey", "typetext", "unwind")
 _helped: list[bool] = []
 
 

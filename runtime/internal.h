@@ -247,6 +247,15 @@ void hr_record_unmap(struct hr_record *record);
 const struct hr_segment *hr_record_segment(const struct hr_record *record, uintptr_t at, uint64_t size);
 bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size);
 
+/* ---- copy.c ----------------------------------------------------------------------------------------- */
+
+#define HR_MAX_PAYLOAD (1ull << 32) /* bytes of a file; debug information included */
+
+bool hr_read_at(int file, void *to, size_t size, uint64_t offset);
+int hr_copy_new(int file, struct hr_error *error);
+bool hr_copy_bytes(int from, int to, uint64_t offset, uint64_t size, struct hr_error *error);
+bool hr_copy_seal(int copy, struct hr_error *error);
+
 /* ---- signature.c ------------------------------------------------------------------------------------ */
 
 extern hr_trusts *const hr_own_trusts; /* of the image this copy is linked into */

@@ -15,12 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u /* linux/memfd.h, since Linux 6.3 */
-#endif
-
 #define MAX_HEADERS 64
-#define MAX_FILE (1ull << 32) /* bytes; debug information included */
 #define MAX_VERSIONS 1024     /* libraries, and versions of one: damaged links must not go on for ever */
 
 bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size) {
@@ -38,21 +33,6 @@ const struct hr_segment *hr_record_segment(const struct hr_record *record, uintp
 }
 
 /* ---- the file's headers -------------------------------------------------------------------------- */
-
-static bool read_at(int file, void *to, size_t size, uint64_t offset) {
-  size_t done = 0;
-
-  while (done < size) {
-    ssize_t n = pread(file, (char *)to + done, size - done, (off_t)(offset + done));
-
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return false;
-    done += (size_t)n;
-  }
-  return true;
-}
 
 static bool check_ident(const Elf64_Ehdr *ehdr, struct hr_error *error) {
   if (memcmp(ehdr->e_ident, ELFMAG, SELFMAG))
@@ -163,7 +143,7 @@ static bool read_payload_header(struct hr_elf *elf, struct hr_error *error) {
 
   if (!load || elf->entry % 8)
     return hr_refuse(error, HR_BAD_PAYLOAD, "its entry 0x%" PRIx64 " is not a payload header", elf->entry);
-  if (!read_at(elf->content, header, sizeof *header, load->p_offset + (elf->entry - load->p_vaddr)))
+  if (!hr_read_at(elf->content, header, sizeof *header, load->p_offset + (elf->entry - load->p_vaddr)))
     return hr_refuse(error, HR_BAD_PAYLOAD, "its payload header can't be read");
   if (header->magic != HR_PAYLOAD_MAGIC)
     return hr_refuse(error, HR_BAD_PAYLOAD, "no payload header at its entry 0x%" PRIx64, elf->entry);
@@ -192,12 +172,12 @@ static bool read_elf(struct hr_elf *elf, int file, struct hr_error *error) {
 
   if (hr_fault(HR_STEP_HEADERS) || fstat(file, &stat) || !S_ISREG(stat.st_mode))
     return hr_refuse(error, HR_BAD_PAYLOAD, "not a regular file");
-  if (stat.st_size < (off_t)sizeof ehdr || (uint64_t)stat.st_size > MAX_FILE ||
-      !read_at(file, &ehdr, sizeof ehdr, 0))
+  if (stat.st_size < (off_t)sizeof ehdr || (uint64_t)stat.st_size > HR_MAX_PAYLOAD ||
+      !hr_read_at(file, &ehdr, sizeof ehdr, 0))
     return hr_refuse(error, HR_BAD_PAYLOAD, "a file of %lld bytes is no payload", (long long)stat.st_size);
   if (!check_ident(&ehdr, error))
     return false;
-  if (ehdr.e_phoff > (uint64_t)stat.st_size || !read_at(file, headers, ehdr.e_phnum * sizeof *headers, ehdr.e_phoff))
+  if (ehdr.e_phoff > (uint64_t)stat.st_size || !hr_read_at(file, headers, ehdr.e_phnum * sizeof *headers, ehdr.e_phoff))
     return hr_refuse(error, HR_BAD_PAYLOAD, "its program headers lie outside the file");
   elf->entry = ehdr.e_entry;
   elf->absolute = ehdr.e_type == ET_EXEC;
@@ -220,86 +200,27 @@ bool hr_elf_read(struct hr_elf *elf, int file, struct hr_error *error) {
   return false;
 }
 
-/* ---- a copy that nobody can change ----------------------------------------------------------------- */
+/* ---- mapping ------------------------------------------------------------------------------------- */
 
-#define COPY_NAME 250 /* bytes of a memfd's name, with the final zero: memfd_create(2) */
-#define COPY_CHUNK 8192
-
-/* The name under which /proc/PID/maps shows the copy: the file's, or the end of it. */
-static void name_copy(int file, char name[COPY_NAME]) {
-  char link[64], path[HR_PATH_MAX];
-  ssize_t n;
-
-  snprintf(link, sizeof link, "/proc/thread-self/fd/%d", file);
-  n = readlink(link, path, sizeof path - 1);
-  path[n > 0 ? n : 0] = 0;
-  n = n >= COPY_NAME ? n - (COPY_NAME - 1) : 0;
-  strcpy(name, path[0] ? path + n : "hotreload");
-}
-
-static int new_copy(int file) {
-  char name[COPY_NAME];
+/* The file that segments are mapped from: the signed copy, or a sealed one of what is to be mapped, each byte where it
+ * is in the file; -1: it failed. */
+static int sealed_content(const struct hr_elf *elf, struct hr_error *error) {
   int copy;
-
-  name_copy(file, name);
-  copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-  return copy < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : copy;
-}
-
-static bool write_at(int file, const void *from, size_t size, uint64_t offset) {
-  size_t done = 0;
-
-  while (done < size) {
-    ssize_t n = pwrite(file, (const char *)from + done, size - done, (off_t)(offset + done));
-
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return false;
-    done += (size_t)n;
-  }
-  return true;
-}
-
-static bool copy_load(const Elf64_Phdr *load, int from, int to, struct hr_error *error) {
-  uint8_t chunk[COPY_CHUNK];
-  uint64_t done, part;
-
-  for (done = 0; done < load->p_filesz; done += part) {
-    part = load->p_filesz - done < sizeof chunk ? load->p_filesz - done : sizeof chunk;
-    if (!read_at(from, chunk, part, load->p_offset + done))
-      return hr_refuse(error, HR_BAD_PAYLOAD, "segment at 0x%" PRIx64 " can't be read: the file was cut meanwhile",
-                       load->p_vaddr);
-    if (hr_fault(HR_STEP_COPY_WRITE) || !write_at(to, chunk, part, load->p_offset + done))
-      return hr_refuse(error, HR_NO_MEMORY, "no memory for a copy of the payload: %s", strerror(errno));
-  }
-  return true;
-}
-
-/* A sealed copy of what is to be mapped, each byte where it is in the file; -1: it failed. Mapped from the file itself,
- * pages would be gone when somebody cuts it, private ones too, and whoever touches them dies of SIGBUS. Code is mapped
- * from a file all the same, never written and then made executable: that works where the latter is forbidden. */
-static int sealed_copy(const struct hr_elf *elf, struct hr_error *error) {
-  int copy = hr_fault(HR_STEP_COPY) ? -1 : new_copy(elf->file);
   unsigned i;
 
-  if (copy < 0) {
-    hr_refuse(error, HR_NO_MEMORY, "no file in memory for a copy of the payload: %s", strerror(errno));
+  if (elf->content != elf->file)
+    return elf->content;
+  copy = hr_copy_new(elf->file, error);
+  if (copy < 0)
     return -1;
-  }
-  for (i = 0; i < elf->n_loads && copy_load(&elf->loads[i], elf->content, copy, error); i++)
+  for (i = 0; i < elf->n_loads && hr_copy_bytes(elf->file, copy, elf->loads[i].p_offset, elf->loads[i].p_filesz, error);
+       i++)
     ;
-  if (i == elf->n_loads &&
-      (hr_fault(HR_STEP_COPY_SEAL) ||
-       fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)))
-    hr_refuse(error, HR_NO_MEMORY, "the copy of the payload can't be sealed: %s", strerror(errno));
-  if (error->code == HR_OK)
+  if (i == elf->n_loads && hr_copy_seal(copy, error))
     return copy;
   close(copy);
   return -1;
 }
-
-/* ---- mapping ------------------------------------------------------------------------------------- */
 
 static int protection(const Elf64_Phdr *load) {
   return PROT_READ | (load->p_flags & PF_W ? PROT_WRITE : 0) | (load->p_flags & PF_X ? PROT_EXEC : 0);
@@ -351,14 +272,14 @@ static bool map_load(const Elf64_Phdr *load, int file, uintptr_t bias, struct hr
 }
 
 static bool map_loads(const struct hr_elf *elf, uintptr_t bias, struct hr_error *error) {
-  int copy = sealed_copy(elf, error);
+  int sealed = sealed_content(elf, error);
   unsigned i;
 
-  for (i = 0; copy >= 0 && i < elf->n_loads && map_load(&elf->loads[i], copy, bias, error); i++)
+  for (i = 0; sealed >= 0 && i < elf->n_loads && map_load(&elf->loads[i], sealed, bias, error); i++)
     ;
-  if (copy >= 0)
-    close(copy);
-  return copy >= 0 && i == elf->n_loads;
+  if (sealed >= 0 && sealed != elf->content)
+    close(sealed);
+  return sealed >= 0 && i == elf->n_loads;
 }
 
 /* What the payload takes of the arena. */

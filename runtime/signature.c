@@ -10,13 +10,10 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define CHUNK 8192
 
 /* ---- of one image: its own keys ------------------------------------------------------------------------ */
 
@@ -98,17 +95,12 @@ static bool refuse(enum hr_trust trust, struct hr_error *error) {
   }
 }
 
-static bool copy_all(int from, int to) {
-  uint8_t chunk[CHUNK];
-  off_t at = 0;
-  ssize_t n;
+static bool copy_all(int from, int to, struct hr_error *error) {
+  struct stat stat;
 
-  while ((n = pread(from, chunk, sizeof chunk, at)) > 0) {
-    if (pwrite(to, chunk, (size_t)n, at) != n)
-      return false;
-    at += n;
-  }
-  return n == 0 && !fcntl(to, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+  if (fstat(from, &stat) || !S_ISREG(stat.st_mode) || stat.st_size <= 0 || (uint64_t)stat.st_size > HR_MAX_PAYLOAD)
+    return hr_refuse(error, HR_BAD_PAYLOAD, "not a regular file of a size that a payload can have");
+  return hr_copy_bytes(from, to, 0, (uint64_t)stat.st_size, error) && hr_copy_seal(to, error);
 }
 
 static bool check_copy(int copy, struct hr_error *error) {
@@ -116,8 +108,8 @@ static bool check_copy(int copy, struct hr_error *error) {
   struct stat stat;
   void *content;
 
-  if (fstat(copy, &stat) || !stat.st_size)
-    return hr_refuse(error, HR_BAD_PAYLOAD, "an empty file is no payload");
+  if (fstat(copy, &stat))
+    return hr_refuse(error, HR_NO_MEMORY, "the copy of the payload has no size: %s", strerror(errno));
   content = mmap(NULL, (size_t)stat.st_size, PROT_READ, MAP_PRIVATE, copy, 0);
   if (content == MAP_FAILED)
     return hr_refuse(error, HR_NO_MEMORY, "no memory to check the payload's signature: %s", strerror(errno));
@@ -138,12 +130,15 @@ int hr_signed_content(int file, struct hr_error *error) {
   hr_each_image(ask_image, &question);
   if (!question.wanted && !fails)
     return file;
-  copy = fails ? -1 : memfd_create("hotreload-signed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (copy < 0 || !copy_all(file, copy))
+  if (fails) {
     hr_refuse(error, HR_NO_MEMORY, "no file in memory to check the payload's signature: %s", strerror(errno));
-  else if (check_copy(copy, error))
+    return -1;
+  }
+  copy = hr_copy_new(file, error);
+  if (copy < 0)
+    return -1;
+  if (copy_all(file, copy, error) && check_copy(copy, error))
     return copy;
-  if (copy >= 0)
-    close(copy);
+  close(copy);
   return -1;
 }

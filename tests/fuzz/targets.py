@@ -164,7 +164,7 @@ def _object(seeds: Seeds) -> Target:
             raise Wrong("the map that was written is not the one that was made")
         return "taken"
     return Target("object", seeds.objects(), mutations.some_bytes, run,
-                  ["survey.py", "debuginfo.py", "dwarf.py", "unwind.py", "instrument.py"])
+                  ["survey.py", "debuginfo.py", "typetext.py", "dwarf.py", "unwind.py", "instrument.py"])
 
 
 def _unwind(seeds: Seeds) -> Target:
