@@ -29,9 +29,9 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import abi, arch, bundle, elf, steps
 from .bundle import Bundle
@@ -41,6 +41,7 @@ from .live import NO_ID, ImageFacts, ImageSymbol, LiveState, TlsSegment, apply_g
 from .names import MAP_SECTION, NOTE_OWNER, SLOT_SUFFIX
 from .objectmap import MapError, unpack_all
 
+_T = TypeVar("_T")
 INDEX = 1                         # version of facts.json; bump when ImageFacts or what is read changes
 
 # ---- reading a linked image --------------------------------------------------------------------------------------
@@ -424,14 +425,15 @@ class Store:
 
     def chain(self, build_id: str) -> list[Path]:
         """The bundles made for an image, oldest first: generations 1, 2, … without a gap. Raises Damaged."""
+        folder = self._chain(build_id)
         found: dict[int, Path] = {}
-        for path in self._chain(build_id).glob(f"*{bundle.SUFFIX}"):
-            number = path.name.removesuffix(bundle.SUFFIX).rpartition(".")[2]
-            if not number.isdigit() or int(number) in found or path.name.startswith("."):
-                if not path.name.startswith("."):
-                    raise Damaged(path, "", "does not belong into this chain; remove it")
+        for name in names_in(folder):
+            number = name.removesuffix(bundle.SUFFIX).rpartition(".")[2]
+            if name.startswith(".") or not name.endswith(bundle.SUFFIX):
                 continue
-            found[int(number)] = path
+            if not number.isdigit() or int(number) in found:
+                raise Damaged(folder / name, "", "does not belong into this chain; remove it")
+            found[int(number)] = folder / name
         missing = next((g for g in range(1, len(found) + 1) if g not in found), None)
         if missing is not None:
             raise Damaged(self._chain(build_id), f"generation {missing}", "is missing, though later ones are there")
@@ -439,7 +441,11 @@ class Store:
 
     def bundles(self, build_id: str) -> list[Bundle]:
         """The chain, read and checked."""
-        return [bundle.read(path) for path in self.chain(build_id)]
+        return [self.bundle(path) for path in self.chain(build_id)]
+
+    def bundle(self, path: Path) -> Bundle:
+        """One of a chain, read and checked."""
+        return bundle.read(path)
 
     def append(self, build_id: str, made: Bundle) -> Path:
         """Make `made` the next generation of an image; returns its file.
@@ -492,7 +498,7 @@ class Store:
     def _last_id(self, build_id: str, chain: list[Path]) -> str:
         if not chain:
             return NO_ID
-        patch = bundle.read(chain[-1]).image(build_id)
+        patch = self.bundle(chain[-1]).image(build_id)
         if patch is None:
             raise Damaged(chain[-1], "", f"brings nothing to build-id {build_id}; remove it from the chain")
         return str(patch[0]["id"])
@@ -503,7 +509,7 @@ class Store:
         state = from_image(self.load(build_id))
         generations = []
         for path in self.chain(build_id)[:generation]:
-            patch = bundle.read(path).image(build_id)
+            patch = self.bundle(path).image(build_id)
             if patch is None:
                 raise Damaged(path, "", f"brings nothing to build-id {build_id}; remove it from the chain")
             generations.append((patch[0], patch[2]))
@@ -522,6 +528,19 @@ class Store:
         steps.reached(steps.Step.PAYLOAD)
         bundle.write_atomically(path, data, 0o444)
         return path
+
+    def linked(self, live: LiveState, generation: int = 0) -> Elf:
+        """The file that holds what a generation of `live` brought: the image, or a payload. Not to be changed."""
+        if generation == 0:
+            return elf.read(live.path)
+        patch = self.bundles(live.build_id)[generation - 1].image(live.build_id)
+        if patch is None:
+            raise Damaged(self._chain(live.build_id), f"generation {generation}", "brings nothing to this image")
+        return elf.parse(patch[1], f"payload of generation {generation}")
+
+    def derived(self, file: Elf, make: Callable[[Elf], _T]) -> _T:
+        """`make(file)`, for what `linked` gave: what a resident session keeps beside it (watch/memory.py)."""
+        return make(file)
 
     # ---- one at a time --------------------------------------------------------------------------
 
@@ -635,6 +654,13 @@ def _checked(build_id: str) -> str:
     if not _BUILD_ID.match(build_id):
         raise NotForImage(f"{build_id!r} is not a build-id")
     return build_id
+
+
+def names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _copy(source: Path, target: Path) -> None:

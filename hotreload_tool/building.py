@@ -37,9 +37,10 @@ def whole_or_removed(path: str) -> Iterator[None]:
 
 def instrument_object(path: str, name: str, chosen: Settings, headers: str | None = None) -> None:
     """Rewrite the object at `path`, which is called `name` (relative to the top directory). Raises Refused, OSError."""
-    from . import instrument, names
+    from . import instrument, names, timings
     options = instrument.Options(pad=chosen.pad, stubs=chosen.stubs, headers=headers)
-    instrument.instrument_file(path, object_name=names.object_name(name), options=options)
+    with timings.span("instrument"):
+        instrument.instrument_file(path, object_name=names.object_name(name), options=options)
 
 
 def file_image(directory: str, path: str, program: str, plain: Mapping[str, str], link: LinkRecord | None) -> str | None:

@@ -15,7 +15,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,6 +125,9 @@ def write(path: Path | str, bundle: Bundle) -> None:
     write_atomically(Path(path), encode(bundle))
 
 
+sync: Callable[[int], None] = os.fsync     # a resident session does it behind (watch/behind.py)
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Readers see the old file or the new one, also after a crash. Raises OSError, with the file's name."""
     with about(path):
@@ -139,7 +142,7 @@ def _write_atomically(path: Path, data: bytes, mode: int) -> None:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            sync(file.fileno())
         steps.reached(steps.Step.NAME)
         os.replace(temporary, path)
     except BaseException:

@@ -21,7 +21,6 @@ from . import (
     blockers,
     bundle,
     contents,
-    elf,
     guard,
     initialisers,
     instrument,
@@ -33,6 +32,7 @@ from . import (
     plainparts,
     process,
     report,
+    timings,
     together,
     vanished,
 )
@@ -111,7 +111,8 @@ def patch_tree(store: Store, request: HotpatchRequest, running: Running, maps_of
     results += patch_processes(store, running, attempts, request)
     if request.guard:
         results += watch(store, running, attempts, begun)
-    results += settle(store, running, attempts)
+    with timings.span("settle"):
+        results += settle(store, running, attempts)
     results += [report.Result({}, problems=report.failure(e).problems) for e in running.confined]
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
@@ -120,8 +121,13 @@ def patch_tree(store: Store, request: HotpatchRequest, running: Running, maps_of
 
 def ask_processes() -> Running:
     """What runs now. A process that ends or hangs meanwhile is left out: it has nothing to patch, or would not answer."""
+    with timings.span("ask"):
+        return _ask_all(process.find())
+
+
+def _ask_all(agents: Sequence[process.AgentAddress]) -> Running:
     running = Running()
-    for agent in process.find():
+    for agent in agents:
         try:
             running.statuses.append(process.status(agent.pid, _STATUS_SECONDS))
         except Confined as e:
@@ -137,7 +143,8 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
     library that a process of `family` may load later; nothing is applied."""
     try:
         builds = builds_to_patch(store, image, running, family)
-        maps = (maps_of or read_maps)(image)
+        with timings.span("maps"):
+            maps = (maps_of or read_maps)(image)
     except (HotreloadError, OSError) as e:
         return [_failed(image.name, e)]
     results = []
@@ -272,23 +279,29 @@ def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapp
 
     `occupied`: the image-relative address up to which some process has its arena in use, by what was withdrawn since too."""
     with store.locked(build_id):
-        check_plain_objects(store.plain(build_id), image, maps)
-        live = store.live_state(build_id)
+        with timings.span("baseline"):
+            check_plain_objects(store.plain(build_id), image, maps)
+            live = store.live_state(build_id)
         live.arena_used_end = max(live.arena_used_end, occupied)
-        is_noise = noise.judge(store, live, {o.name: Path(o.path) for o in image.objects})
-        plan = make_plan(live, _news(live, image, maps), init=image.init, is_noise=is_noise)
-        plan.check()
+        is_noise = noise.judge(store, live, image.paths)
+        with timings.span("plan"):
+            plan = make_plan(live, _news(live, image, maps), init=image.init, is_noise=is_noise)
+            plan.check()
         if plan.empty:
             return None
-        check_vanished(live, plan, image)
-        made = make_bundle(live, plan, image, old_contents(store, live, plan), oldcode.parts(store, live, plan.changed),
-                           known_literals(store, live))
-        return store.append(build_id, made)
+        with timings.span("old code"):
+            check_vanished(live, plan, image)
+            old, parts = old_contents(store, live, plan), oldcode.parts(store, live, plan.changed)
+            known = known_literals(store, live)
+        with timings.span("payload"):
+            made = make_bundle(live, plan, image, old, parts, known)
+        with timings.span("bundle"):
+            return store.append(build_id, made)
 
 
 def check_vanished(live: LiveState, plan: Plan, image: ImageRequest) -> None:
     """Raises Refused for variables that the compiler took out of an object although the source still has them."""
-    reasons = vanished.check(live, plan, {o.name: Path(o.path) for o in image.objects})
+    reasons = vanished.check(live, plan, image.paths)
     if reasons:
         raise Refused(reasons)
 
@@ -337,10 +350,10 @@ def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content
     found: dict[str, Content] = {}
     wanted = {u.address: u for u in plan.updates}      # not by name: static locals take others with the next generation
     for made in reversed(store.bundles(live.build_id)) if wanted else []:
-        entry, data, _ = made.image(live.build_id) or ({}, b"", [])
+        entry, _, _ = made.image(live.build_id) or ({}, b"", [])
         touched = [d for d in (*entry["data"]["updated"], *entry["data"]["added"]) if d["address"] in wanted]
         if touched:
-            brought = elf.parse(data, f"payload of generation {entry['generation']}")
+            brought = store.linked(live, int(entry["generation"]))
             start, end = entry["arena"]
             symbols = {s.name: s.value for s in brought.symbols if s.defined and start <= s.value < end}
             for record in touched:
@@ -349,16 +362,14 @@ def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content
                     update = wanted.pop(record["address"])
                     found[update.name] = contents.read(brought, place, update.old_size)
     if wanted:
-        image = elf.read(live.path)
+        image = store.linked(live)
         found.update({u.name: contents.read(image, u.address, u.old_size) for u in wanted.values()})
     return found
 
 
 def known_literals(store: Store, live: LiveState) -> literals.Literals:
-    staying = {p.generation for p in live.payloads if not p.transient}
-    found = [made.image(live.build_id) for made in (store.bundles(live.build_id) if staying else [])]
-    brought = [(int(patch[0]["generation"]), patch[1]) for patch in found if patch is not None]
-    return literals.of(live, [(generation, data) for generation, data in brought if generation in staying])
+    staying = [p.generation for p in live.payloads if not p.transient][-literals.IN_PAYLOADS:]
+    return literals.Literals(live, [store.linked(live, generation) for generation in (0, *staying)])
 
 
 def make_bundle(live: LiveState, plan: Plan, image: ImageRequest,
@@ -395,7 +406,7 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
                     identity: str, old: Mapping[str, Content],
                     parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({}),
                     known: literals.Literals | None = None) -> payload.PayloadRequest:
-    paths = {o.name: Path(o.path) for o in image.objects}
+    paths = image.paths
     kinds = _bindings_by_kind(plan.bindings)
     updates = [piece for u in plan.updates for piece in initialisers.pieces(u, old[u.name], paths[u.object])]
     updates += [payload.Update(v.name, v.address, v.size, Content(bytes(v.size)), flags=abi.UpdateFlags.THREADS)
@@ -569,7 +580,8 @@ def take_step(store: Store, step: Mapping[int, Step], request: HotpatchRequest) 
         seconds[pid] = time.monotonic() - begun
         return answer
 
-    return together.take({pid: partial(ask, pid) for pid in step}), seconds
+    with timings.span("apply"):
+        return together.take({pid: partial(ask, pid) for pid in step}), seconds
 
 
 def _left_out(names: Mapping[str, str], failures: Mapping[int, Exception]) -> report.Result:

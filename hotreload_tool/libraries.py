@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,3 +43,13 @@ def _known_to_compiler(name: str, compiler: tuple[str, ...]) -> str | None:
         return None
     path = done.stdout.strip()
     return path if done.returncode == 0 and os.path.isabs(path) and os.path.exists(path) else None
+
+
+@functools.cache
+def linker(compiler: tuple[str, ...]) -> str | None:
+    """The program that the compiler calls to link with -fuse-ld=bfd; None if it does not say."""
+    try:
+        done = subprocess.run([*compiler, "-print-prog-name=ld.bfd"], capture_output=True, text=True, timeout=_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return shutil.which(done.stdout.strip()) if done.returncode == 0 else None

@@ -4,6 +4,8 @@ So a payload that says nothing new is transient (transient.py), and strings do n
 """
 from __future__ import annotations
 
+import functools
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable
 
@@ -11,20 +13,22 @@ from . import elf
 from .elf import Elf, Rela, Section, Symbol
 from .live import LiveState
 
-_IN_PAYLOADS = 64         # the newest generations that stay mapped; in older ones strings are not looked for
+IN_PAYLOADS = 64         # the newest generations that stay mapped; in older ones strings are not looked for
 
 
 class Literals:
     """Read-only bytes of an image and of payloads that stay mapped, without what patches may write over."""
 
-    def __init__(self, live: LiveState, payloads: Iterable[Elf] = ()) -> None:
-        named = sorted((d.address, d.address + max(d.size, d.extent)) for d in live.data.values())
-        self._starts = [start for start, _ in named]
-        self._ends = [end for _, end in named]
-        self._furthest: list[int] = []               # ends of named data, the furthest so far
-        for end in self._ends:
-            self._furthest.append(max(end, self._furthest[-1] if self._furthest else 0))
-        self._sections = [s for file in (elf.read(live.path), *payloads) for s in file.sections if _is_constant(s)]
+    def __init__(self, live: LiveState, files: Iterable[Elf] = ()) -> None:
+        """`files`: the image, and payloads; if there are none, the image is read."""
+        self._live = live
+        self._sections = [s for file in files or [elf.read(live.path)] for s in file.sections if _is_constant(s)]
+
+    @functools.cached_property
+    def _named(self) -> tuple[list[int], list[int]]:
+        """Starts of named data, and of what starts up to there the furthest end."""
+        named = sorted((d.address, d.address + max(d.size, d.extent)) for d in self._live.data.values())
+        return [start for start, _ in named], list(itertools.accumulate((end for _, end in named), max))
 
     def find(self, text: bytes, align: int) -> int | None:
         """Image-relative address of these bytes with a zero behind them, aligned as asked."""
@@ -39,14 +43,9 @@ class Literals:
         return None
 
     def _is_named(self, start: int, end: int) -> bool:
-        before = bisect_right(self._starts, end - 1)
-        return before > 0 and self._furthest[before - 1] > start
-
-
-def of(live: LiveState, staying: Iterable[tuple[int, bytes]]) -> Literals:
-    """`staying`: (generation, payload) of those that are not transient, oldest first."""
-    newest = list(staying)[-_IN_PAYLOADS:]
-    return Literals(live, [elf.parse(data, f"payload of generation {generation}") for generation, data in newest])
+        starts, furthest = self._named
+        before = bisect_right(starts, end - 1)
+        return before > 0 and furthest[before - 1] > start
 
 
 def _is_constant(section: Section) -> bool:

@@ -325,11 +325,12 @@ def apply_generations(live: LiveState, steps: Iterable[tuple[Mapping[str, Any], 
     """Several at once, oldest first, for the price of one copy."""
     state = live.copy()
     for manifest_image, maps in steps:
-        _overlay(state, manifest_image, maps)
+        overlay(state, manifest_image, maps)
     return state
 
 
-def _overlay(state: LiveState, image: Mapping[str, Any], maps: Sequence[ObjectMap]) -> None:
+def overlay(state: LiveState, image: Mapping[str, Any], maps: Sequence[ObjectMap]) -> None:
+    """`apply_generation` in place. A state for which it raised is of no use any more."""
     _check_follows(state, image)
     generation = int(image["generation"])
     news = {m.object: m for m in maps}

@@ -68,11 +68,8 @@ def judge(store: Store, live: LiveState, objects: Mapping[str, Path]) -> IsNoise
 
     @functools.cache
     def old(generation: int) -> OldCode:
-        if generation == 0:
-            return OldCode(elf.read(live.path))
-        patch = store.bundles(live.build_id)[generation - 1].image(live.build_id)
-        assert patch is not None
-        return OldCode(elf.parse(patch[1], f"payload of generation {generation}"), elsewhere)
+        file = store.linked(live, generation)
+        return OldCode(file, elsewhere) if generation else store.derived(file, OldCode)
 
     def elsewhere(address: int) -> OldCode:
         """The file that lies at an address: strings that lived already are not in the payload that uses them (literals.py)."""
@@ -227,10 +224,16 @@ class NewObject:
         if cpu is None:
             raise ElfError(f"{path}: made for another machine")
         self.cpu: ModuleType = cpu
-        self.survey: Survey = survey(self.file, cpu, "new")
-        self.lines = _line_table(self.file, linked=False)
         self._by_name = {s.name: s for s in self.file.symbols if s.name and s.defined}
         self._lsdas: dict[tuple[int, int], Rela] | None = None
+
+    @functools.cached_property
+    def survey(self) -> Survey:
+        return survey(self.file, self.cpu, "new")
+
+    @functools.cached_property
+    def lines(self) -> LineTable:
+        return _line_table(self.file, linked=False)
 
     @functools.cached_property
     def directories(self) -> set[str]:

@@ -78,12 +78,9 @@ def parts(store: Store, live: LiveState, changed: Sequence[FunctionChange]) -> d
     brought: dict[int, list[FunctionChange]] = {}
     for function in changed:
         brought.setdefault(live.functions[function.name].generation, []).append(function)
-    bundles = {entry["generation"]: data for made in (store.bundles(live.build_id) if brought.keys() - {0} else [])
-               for entry, data, _ in [made.image(live.build_id) or ({"generation": 0}, b"", [])]}
     found: dict[str, list[Range]] = {}
     for generation, functions in brought.items():
-        file = elf.read(live.path) if not generation else elf.parse(bundles[generation], f"payload of generation {generation}")
-        code = _Code(file)
+        code = store.derived(store.linked(live, generation), _Code)
         symbols = _source_names(live, functions)
         for function in functions:
             found[function.name] = _parts_of(code, function, symbols[function.name])

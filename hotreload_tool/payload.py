@@ -10,12 +10,12 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from . import abi, arch, elf, literals, names, steps, transient
+from . import abi, arch, elf, imports, libraries, literals, names, steps, timings, transient
 from .construction import Initialiser
 from .contents import Content
 from .elf import Elf, Rela, Section, Symbol
@@ -113,18 +113,20 @@ def build(request: PayloadRequest, linker: Linker) -> Payload:
         folder = request.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         tls_words: list[str] = []
-        inputs = []
+        inputs: list[Path] = []
+        undefined: set[str] = set()
         for number, (name, path) in enumerate(sorted(request.objects.items())):
             obj = elf.read(path)
             tls_words += prepare(obj, name, number, request)
             inputs.append(_store(folder / f"{number}.o", obj.to_bytes()))
+            undefined |= {s.name for s in obj.symbols if s.shndx == elf.SHN_UNDEF}
         if request.initialisers:
             inputs.append(_compile_runner(linker, folder))
         tables = make_tables(request, tls_words, _cpu(request))
         inputs.append(_store(folder / "tables.o", tables.to_bytes()))
         output = folder / "payload.so"
         steps.reached(steps.Step.LINK)
-        _link(request, linker, folder, inputs, output)
+        _link(request, linker, folder, inputs, undefined, output)
         return _finish(request, elf.read(output))
 
 
@@ -464,6 +466,8 @@ class _TableWriter:
 
 # ---- the link -----------------------------------------------------------------------------------
 
+_PAYLOAD_OPTIONS = ("-z", "defs", "-z", "now", "-z", "text", "-z", "relro", "-z", "noexecstack", "--build-id=none",
+                    "--no-eh-frame-hdr")
 _SCRIPT = """\
 PHDRS {{
   headers PT_LOAD FILEHDR PHDRS FLAGS(4); text PT_LOAD FLAGS(5); constants PT_LOAD FLAGS(4);
@@ -509,22 +513,41 @@ SECTIONS {{
 """
 
 
-def _link(request: PayloadRequest, linker: Linker, folder: Path, inputs: Sequence[Path], output: Path) -> None:
-    script = _store(folder / "payload.ld", _SCRIPT.format(base=request.base, page=_cpu(request).PAGE).encode())
+def _link(request: PayloadRequest, linker: Linker, folder: Path, inputs: Sequence[Path], imports: Collection[str],
+          output: Path) -> None:
+    """Link with stand-ins for the libraries by calling the linker itself; in the way a compiler would where that fails, for
+    what its own libraries have to add, and for the words of a failure."""
+    page = _cpu(request).PAGE
+    script = _store(folder / "payload.ld", _SCRIPT.format(base=request.base, page=page).encode())
     versions = _store(folder / "versions", b"{ local: *; };\n")
+    options = ["--gc-sections", *_PAYLOAD_OPTIONS, "-z", f"max-page-size={page}", "-z", f"common-page-size={page}",
+               "-e", names.PAYLOAD_SYMBOL, "--no-warn-mismatch", f"--version-script={versions}", "-T", str(script)]
     # Code that is not position-independent has absolute addresses in it, which only a program can hold.
-    form = ["-no-pie", "-Wl,--no-dynamic-linker,-z,nocopyreloc"] if request.kind == "exec" else ["-shared"]
+    program = request.kind == "exec"
+    form = ["-no-pie", "-Wl,--no-dynamic-linker,-z,nocopyreloc"] if program else ["-shared"]
     command = [*linker.compiler, *form, "-nostartfiles", "-fuse-ld=bfd", "-o", str(output),
-               "-Wl,--gc-sections,-z,defs,-z,now,-z,text,-z,relro,-z,noexecstack,--build-id=none,--no-eh-frame-hdr",
-               f"-Wl,-z,max-page-size={_cpu(request).PAGE},-z,common-page-size={_cpu(request).PAGE}",
-               f"-Wl,-e,{names.PAYLOAD_SYMBOL},--no-warn-mismatch,--version-script={versions},-T,{script}",
-               *map(str, inputs), *linker.options, *linker.libraries]
+               *(word for option in options for word in ("-Xlinker", option)), *map(str, inputs), *linker.options,
+               *linker.libraries]
     if request.exported:
         command.append(str(request.image))
     (folder / "replay.sh").write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in command) + "\n")
-    done = _call(command)
+    with timings.span("link"):
+        if not program and not request.exported and not linker.options and _link_directly(linker, folder, options, inputs,
+                                                                                          imports, output):
+            return
+        done = _call(command)
     if done.returncode:
         raise _explain(done.stderr)
+
+
+def _link_directly(linker: Linker, folder: Path, options: Sequence[str], inputs: Sequence[Path], wanted: Collection[str],
+                   output: Path) -> bool:
+    program = libraries.linker(tuple(linker.compiler))
+    if program is None:
+        return False
+    stand_ins = imports.stand_ins(linker.libraries, wanted, folder)
+    return not _call([program, "-m", "elf_x86_64", "-shared", "--hash-style=gnu", "-o", str(output), *options,
+                      *map(str, inputs), *stand_ins]).returncode
 
 
 def _explain(stderr: str) -> HotreloadError:

@@ -227,7 +227,8 @@ class _Work:
         self.left = {obj for obj, new in news.items() if new is None}
         complete = {obj: _emptied(live.maps[obj]) if new is None else new for obj, new in news.items()
                     if new is not None or obj in live.maps}
-        self.maps: dict[str, ObjectMap] = {obj: new for obj, new in complete.items() if live.maps.get(obj) != new}
+        self.maps: dict[str, ObjectMap] = {obj: new for obj, new in complete.items()
+                                           if (old := live.maps.get(obj)) is not new and old != new}
         self.plan = Plan(live.build_id)
         self.statics = Correlation()                       # of all objects
         self.redefined = live.redefined(self.maps)

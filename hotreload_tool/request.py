@@ -1,8 +1,10 @@
 """What `scons hotpatch` asks for: plain data, handed from the build to `hotpatch.run`."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 ImageKind = Literal["program", "shared", "module"]
@@ -38,6 +40,11 @@ class ImageRequest:
     objects: list[ObjectRequest]
     link: LinkRequest
     init: str = "merge"  # settings.INITIALISERS: what living variables do with a changed initialiser
+
+    @functools.cached_property
+    def paths(self) -> dict[str, Path]:
+        """Where the file of each object is, by the object's name."""
+        return {o.name: Path(o.path) for o in self.objects}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from SCons.Action import Action
 from SCons.Errors import BuildError, UserError
 from SCons.Scanner import ScannerBase
 
-from . import building, names, settings
+from . import building, names, settings, timings
 from .request import HotpatchRequest, ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from .scons_env import Env, Node, errors_for_people, instruments, process_environment, relative_path, state_directory, words
 
@@ -94,6 +94,8 @@ def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
     with errors_for_people(target[0]):
         from . import hotpatch
         code = hotpatch.run(request)
+    if timings.chosen():
+        print(timings.report(timings.chosen()))
     if code:
         raise BuildError(node=target[0], errstr="not patched, for the reasons above", status=code)
 

@@ -28,7 +28,7 @@ from SCons.Errors import UserError
 from SCons.Tool.cxx import CXXSuffixes
 from SCons.Util import CLVar
 
-from . import building, runtime_build, scons_images, scons_runtime, settings
+from . import building, runtime_build, scons_images, scons_runtime, settings, timings
 from .request import ImageKind
 from .scons_env import Env, Node, Nodes, active, checked, errors_for_people, instruments, relative_path, state_directory, words
 from .settings import SettingError
@@ -75,6 +75,8 @@ def generate(env: Env, **kw: Any) -> None:
         start.prepare()
     if _asked_for(env, scons_images.TARGET, scons_images.VERIFY):
         scons_images.lock_tree(env)
+        if timings.chosen():
+            timings.begin()
 
 
 def _refuse_foreign_platform(env: Env) -> None:

@@ -6,16 +6,19 @@ The names are those of docs/architecture.md: compile, instrument, maps, differen
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
 class Timings:
     """Seconds by span, in the order in which they first ended; and every single one, for drawing."""
-    begun: float = field(default_factory=time.perf_counter)
+    begun: float = field(default_factory=lambda: time.perf_counter())
     seconds: dict[str, float] = field(default_factory=dict)
     spans: list[tuple[str, float, float]] = field(default_factory=list)     # ("outer;inner", begin, end), of perf_counter
 
@@ -26,6 +29,10 @@ class Timings:
         shares = [*self.seconds.items(), *([("other", rest)] if rest > 0 else [])]
         return ", ".join(f"{name} {1000 * s:.1f}" for name, s in shares) + f"; {1000 * whole:.1f} ms in all"
 
+    def document(self) -> dict[str, Any]:
+        """Every span, in ms since the begin: name with those around it ("scons;compile"), begin, end."""
+        return {"spans": [(path, 1000 * (begin - self.begun), 1000 * (end - self.begun)) for path, begin, end in self.spans]}
+
 
 _current: list[Timings] = []
 _open = threading.local()
@@ -35,6 +42,27 @@ def start() -> Timings:
     """Collect from now on, from nothing; returns what is collected into."""
     _current[:] = [Timings()]
     return _current[0]
+
+
+def begin() -> None:
+    """`start`, unless it did already."""
+    if not _current:
+        start()
+
+
+def chosen() -> str:
+    """HOTPATCH_TIMINGS of the environment: "" for none, a file's name in *.jsonl, or anything else."""
+    return os.environ.get("HOTPATCH_TIMINGS", "")
+
+
+def report(chosen: str) -> str:
+    """What HOTPATCH_TIMINGS=`chosen` asks for, of what was collected since `start`: a line for people; with a name in *.jsonl a
+    line of that file too."""
+    timings = _current[0]
+    if chosen.endswith(".jsonl"):
+        with open(chosen, "a") as file:
+            file.write(json.dumps(timings.document()) + "\n")
+    return f"timings (ms): {timings.text()}"
 
 
 def stop() -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 
 from .. import report
+from . import UsageError
 
 NAME = "watch"
 OPTIONS = ("--timings", "--json", "-h", "--help")     # its own; what follows them is for SCons
@@ -22,6 +23,8 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> report.Result:
     from ..watch import start
+    if args.json:
+        raise UsageError("watch goes on until it is ended, and has no one document to print")
     if args.timings:
         os.environ["HOTPATCH_TIMINGS"] = "1"
     sys.argv = ["scons", "-Q", *args.live_command, "hotpatch-watch"]

@@ -5,11 +5,15 @@ depend on them are cleared, and SCons is asked for the objects among those: it s
 """
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import SCons.Node
+import SCons.Platform.posix
 import SCons.SConsign
 import SCons.Script.Main
 import SCons.Taskmaster
@@ -39,8 +43,10 @@ class Graph:
         self.n_jobs = n_jobs
         self._made_of: dict[Node, set[Node]] = {}      # node -> what it depends on directly
         self._users: dict[Node, set[Node]] = {}        # node -> what depends on it directly
+        self.fresh: set[str] = set()                   # files that were not known before the last build
         self._files: dict[str, set[Node]] = {}         # absolute path -> nodes that are not built: in variant directories several
         SCons.Node.interactive = True                  # nodes keep what it takes to look at them again
+        _spawn_directly({id(env): env for obj in self.objects if (env := obj.get_env()) is not None}.values())
 
     def knows(self, path: str) -> bool:
         return path in self._files
@@ -65,6 +71,7 @@ class Graph:
         for node in wanted:
             self._forget_unfinished(node)
         built = _run(wanted, self.n_jobs)
+        self.fresh.clear()
         for node in self.objects if targets is None else {*wanted, *built.rebuilt}:
             self._note(node)
         return built
@@ -105,6 +112,8 @@ class Graph:
                     seen.add(child)
                     waiting.append(child)
             for path in () if node.has_builder() else _paths(node):
+                if path not in self._files:
+                    self.fresh.add(path)
                 self._files.setdefault(path, set()).add(node)
 
     def _forget_unfinished(self, top: Node) -> None:
@@ -150,6 +159,27 @@ def _forget(node: Node) -> None:
         each.waiting_parents, each.waiting_s_e = set(), set()
         if getattr(each, "linked", False):
             each.linked = False           # a copy in a variant directory: its source has another content now
+
+
+# ---- running commands --------------------------------------------------------------------------------------------
+
+_PLAIN_WORD = re.compile(r"[\w./:,+=@%^-]+\Z", re.ASCII)
+
+
+def _spawn_directly(environments: Iterable[Any]) -> None:
+    """Start compilers without a shell where their command lines need none: it takes longer than all that SCons does."""
+    for env in environments:
+        if env["SPAWN"] is SCons.Platform.posix.subprocess_spawn:
+            env["SPAWN"] = _spawn
+
+
+def _spawn(shell: str, escape: Any, command: str, words: list[str], environment: dict[str, str]) -> int:
+    is_plain = all(map(_PLAIN_WORD.match, words)) and "=" not in words[0]
+    path = shutil.which(words[0], path=environment.get("PATH", "")) if is_plain else None
+    if path is None:
+        return int(SCons.Platform.posix.subprocess_spawn(shell, escape, command, words, environment))
+    code = subprocess.Popen(words, executable=path, env=environment).wait()
+    return code if code >= 0 else 128 - code              # as a shell reports signals
 
 
 # ---- building ----------------------------------------------------------------------------------------------------

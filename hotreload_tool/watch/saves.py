@@ -18,7 +18,6 @@ _SAVED = flags.CLOSE_WRITE | flags.MOVED_TO
 _GONE = flags.DELETE | flags.MOVED_FROM
 _MASK = _SAVED | _GONE | flags.CREATE | flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR
 _FRESH_NS = 20_000_000         # a file's time of change may be older than the clock by a tick of the kernel
-_QUIET_MS = 2         # "save all" writes several files: they are taken together if they come this close
 
 
 class Overflow(Exception):
@@ -68,16 +67,8 @@ class Saves:
                 return changed
 
     def now(self) -> set[str]:
-        """The same without waiting for the first of them; those that follow at once are taken along. Raises Overflow."""
-        changed: set[str] = set()
-        events = self._inotify.read(timeout=0)
-        while events:
-            for event in events:
-                changed |= self._meaning(event)
-            quiet = select.poll()
-            quiet.register(self._inotify.fileno(), select.POLLIN)
-            events = self._inotify.read(timeout=0) if changed and quiet.poll(_QUIET_MS) else []
-        return changed
+        """The same without waiting. Raises Overflow."""
+        return {path for event in self._inotify.read(timeout=0) for path in self._meaning(event)}
 
     def _meaning(self, event: Any) -> set[str]:
         handle, mask, _, name = event

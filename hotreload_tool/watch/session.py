@@ -6,7 +6,9 @@ again from nothing (`Restart`).
 """
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import gc
 import os
 import signal
 import threading
@@ -19,11 +21,13 @@ from SCons.Tool.cc import CSuffixes
 from SCons.Tool.cxx import CXXSuffixes
 
 from .. import hotpatch, instrument, process, report, timings
-from ..baseline import Store
+from ..errors import HotreloadError
 from ..objectmap import ObjectMap
 from ..request import HotpatchRequest, ImageRequest
 from . import graph, reading
+from .behind import Behind
 from .graph import Graph
+from .memory import Memory
 from .saves import Overflow, Saves, changed_since
 from .screen import Screen
 
@@ -44,14 +48,15 @@ class Session:
     graph: Graph
     wake: int | None                       # readable when a signal came
     screen: Screen = field(default_factory=Screen)
-    timed: bool = False
+    timed: str = ""                        # HOTPATCH_TIMINGS
     sconsign: str = ""                     # where SCons keeps its signatures
 
     def __post_init__(self) -> None:
         self.saves = Saves(self.wake)
-        self.store = Store(self.request.directory)
+        self.store = Memory(self.request.directory)
         self._maps: dict[str, ObjectMap | None] = {}       # path of an object -> its map
         self._failed: dict[Any, None] = {}                 # objects that could not be compiled
+        self._missed: set[str] = set()                     # saved before anybody looked
         self._unsaved = False                              # SCons knows what is not written down yet
         self._sign_stamp: tuple[int, ...] = ()
         self._scripts: set[str] = set()
@@ -64,16 +69,22 @@ class Session:
     def run(self) -> None:
         """Until a signal ends it. Raises Restart."""
         begun = time.time_ns()
+        behind = self._behind = Behind()
+        behind.start()
         try:
             with self._alone():
+                self._sign_stamp = _stamp(self.sconsign)       # SCons reads it now
                 self._build(None, set())
                 self._follow()
                 changed = changed_since([*self.graph.files(), *self._scripts], begun)
                 self._cycle(changed, first=True)
             self._say_what_is_watched()
+            self._warm()
+            gc.freeze()                        # what SCons knows stays: it need not be looked through again
             while not self.ended:
                 self._serve()
         finally:
+            behind.stop()
             self._write_down()
             self.screen.idle("")
             self.saves.close()
@@ -92,10 +103,16 @@ class Session:
         if not relevant and not started:
             return
         self.screen.idle("")
-        with self._alone():
-            self._check_nobody_built()
-            self._cycle(relevant)
+        gc.disable()
+        try:
+            with self._alone():
+                self._check_nobody_built()
+                self._cycle(relevant)
+        finally:
+            gc.enable()
         self.screen.idle("watching")
+        with contextlib.suppress(HotreloadError, OSError):      # said when it matters
+            self._warm()
 
     def _wait(self, seconds: float | None) -> set[str]:
         try:
@@ -108,24 +125,39 @@ class Session:
 
     def _cycle(self, changed: set[str], first: bool = False) -> None:
         """Build and patch. What is saved meanwhile is taken along, so that nothing stale goes live."""
-        timing = timings.start() if self.timed else None
+        if self.timed:
+            timings.start()
         rebuilt = False
         while changed or self._failed:
             targets = dict.fromkeys([*self.graph.users(changed), *self._failed])
             rebuilt |= self._build(targets, changed)
-            changed = self._relevant(self._now())
+            changed = self._relevant(self._now() | self._missed)
+            self._missed.clear()
             if not changed:
                 break
         if self._failed:
             names = ", ".join(sorted(str(node) for node in self._failed))
             self.screen.line(f"not compiled: {names}; nothing was patched, waiting for the next save", "bold red")
             return
+        self._behind.wait()
         running = hotpatch.ask_processes() if self.request.apply else hotpatch.Running()
         results = hotpatch.patch_tree(self.store, self.request, running, self._maps_of)
         if first or rebuilt or any(r.problems or r.document for r in results):
             self.screen.results(results, self.request.silent)
-        if timing is not None:
-            self.screen.line(f"timings (ms): {timing.text()}")
+        if self.timed:
+            self.screen.line(timings.report(self.timed))
+
+    def _warm(self) -> None:
+        """After a patch, while nobody waits: do what the next one of the same program would begin with."""
+        for image in self.request.images:
+            for build_id in self.store.programs().get(image.name, [])[-1:]:
+                live = self.store.live_state(build_id)
+                for file in {0, live.generation}:
+                    self.store.linked(live, file)
+                for obj in image.objects:                 # the same object where they are equal: quickly compared
+                    known = live.maps.get(obj.name)
+                    if known is not None and known == self._maps.get(obj.path):
+                        self._maps[obj.path] = known
 
     def _now(self) -> set[str]:
         try:
@@ -137,6 +169,7 @@ class Session:
 
     def _build(self, targets: Collection[Any] | None, changed: set[str]) -> bool:
         """Whether any object was built."""
+        begun = time.time_ns()
         with timings.span("scons"):
             built = self.graph.build(targets, changed)
         self._unsaved = True
@@ -144,8 +177,10 @@ class Session:
             self._maps.pop(node.get_abspath(), None)
         wanted = self.graph.objects if targets is None else targets
         self._failed = {node: None for node in wanted if self.graph.is_stale(node)}
-        if targets is not None:
-            self._follow()
+        if targets is not None and self.graph.fresh:
+            for folder in set(map(os.path.dirname, self.graph.fresh)):
+                self.saves.follow(folder)
+            self._missed |= changed_since(self.graph.fresh, begun)     # before its directory was followed
         return bool(built.rebuilt)
 
     def _maps_of(self, image: ImageRequest) -> dict[str, ObjectMap]:
@@ -161,11 +196,14 @@ class Session:
     # ---- what is watched --------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Follow the directories of all files that count. What was saved in a new one before is not overlooked."""
-        self._scripts = self._scripts or reading.scripts(self.top) | _own_sources()
-        self._sources = self._sources or {os.path.splitext(path)[1] for path in self.graph.sources()} | {*CSuffixes, *CXXSuffixes}
+        """Follow the directories of all files that count."""
+        self._scripts = reading.scripts(self.top) | _own_sources()
+        self._sources = {os.path.splitext(path)[1] for path in self.graph.sources()} | {*CSuffixes, *CXXSuffixes}
         listed = {folder for folder in reading.listed if folder == self.top or folder.startswith(self.top + os.sep)}
         paths = [*self.graph.files(), *self._scripts]
+        for folder in self._agents:              # as the first agent would make it: programs to come are noticed there
+            with contextlib.suppress(OSError):
+                os.mkdir(folder, 0o700)
         for folder in {*map(os.path.dirname, paths), *listed, *self._agents}:
             self.saves.follow(folder)
 
@@ -215,7 +253,7 @@ class Session:
         return _Lock(self.top)
 
     def _check_nobody_built(self) -> None:
-        if self._sign_stamp and _stamp(self.sconsign) != self._sign_stamp:
+        if _stamp(self.sconsign) != self._sign_stamp:
             raise Restart("another build ran in this tree")
 
     def _write_down(self) -> None:
@@ -223,7 +261,7 @@ class Session:
         if not self._unsaved:
             return
         with self._alone():
-            if not self._sign_stamp or _stamp(self.sconsign) == self._sign_stamp:
+            if _stamp(self.sconsign) == self._sign_stamp:
                 graph.save_signatures()
                 self._sign_stamp = _stamp(self.sconsign)
         self._unsaved = False

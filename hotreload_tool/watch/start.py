@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+from .. import timings
 from . import reading
 
 _AGAIN = "HOTRELOAD_WATCH_AGAIN"       # in the environment of a session that was started again: what it is to watch
@@ -43,7 +44,7 @@ def watch(request: Any, objects: list[Any], n_jobs: int) -> None:
     _watched.append(True)
     sconsign = f"{SCons.SConsign.DB_Name or SCons.SConsign.current_sconsign_filename()}.dblite"
     session = Session(request.top, request, Graph(objects, n_jobs), _wake[0] if _wake else None,
-                      timed=bool(os.environ.get("HOTPATCH_TIMINGS")), sconsign=os.path.join(request.top, sconsign))
+                      timed=timings.chosen(), sconsign=os.path.join(request.top, sconsign))
     try:
         on_main_thread(session.run)
     except Restart as e:

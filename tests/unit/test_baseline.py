@@ -25,6 +25,7 @@ from hotreload_tool.bundle import ImagePatch
 from hotreload_tool.errors import Damaged, HotreloadError, NotForImage, Refused
 from hotreload_tool.live import NO_ID, from_image
 from hotreload_tool.objectmap import ObjectMap
+from hotreload_tool.watch.memory import Memory
 
 MAP = objmap("a.o", fn("f", "1"), fn("g~a.o"), var("v"))
 BUILD_ID = "12" * 20
@@ -268,9 +269,10 @@ def test_a_baseline_comes_back_from_a_running_process(tmp_path):
 # ---- the store: images -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "hr")
+@pytest.fixture(params=[Store, Memory])
+def store(tmp_path, request) -> Store:
+    """A store, and one that remembers what it read: nobody should see a difference."""
+    return request.param(tmp_path / "hr")
 
 
 def build_id_of(number: int) -> str:
@@ -357,7 +359,7 @@ def test_an_index_of_another_version_or_damaged_is_made_anew(store, write, conte
     facts = store.load(store.file_image(write(small()), "p"))
     index = store.root / "baselines" / BUILD_ID / "facts.json"
     index.unlink() if content is None else index.write_bytes(content)
-    assert store.load(BUILD_ID) == facts and json.loads(index.read_bytes())["index"] == baseline.INDEX
+    assert Store(store.root).load(BUILD_ID) == facts and json.loads(index.read_bytes())["index"] == baseline.INDEX
 
 
 def test_a_store_that_moved_still_works(store, write):
@@ -440,6 +442,26 @@ def test_a_chain_grows_and_is_the_live_state(store, write):
     assert live.generation == 11 and live.functions["f"].generation == 11 and live.functions["g~a.o"].generation == 0
     assert store.live_state(build_id, 3).generation == 3 and store.live_state(build_id, 0).generation == 0
     assert [b.manifest["images"][0]["generation"] for b in store.bundles(build_id)] == list(range(1, 12))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(["mine", "theirs", "withdrawn", "again"]), max_size=8))
+def test_what_is_remembered_is_what_others_left(tmp_path_factory, done):
+    """One store remembers, another one works in the same directory: after each step both know the same state."""
+    root = tmp_path_factory.mktemp("shared")
+    (root / "prog").write_bytes(small())
+    mine, theirs = Memory(root / "hr"), Store(root / "hr")
+    build_id = mine.file_image(root / "prog", "build/prog")
+    for number, step in enumerate(done):
+        if step in ("mine", "theirs"):
+            chosen = mine if step == "mine" else theirs
+            chosen.append(build_id, patch_for(chosen, build_id, f"version {number}"))
+        elif theirs.chain(build_id):
+            theirs.withdraw(build_id, theirs.chain(build_id)[-1])
+            if step == "again":
+                theirs.append(build_id, patch_for(theirs, build_id, f"another {number}"))
+        assert mine.chain(build_id) == theirs.chain(build_id) and mine.bundles(build_id) == theirs.bundles(build_id)
+        assert mine.live_state(build_id) == theirs.live_state(build_id)
 
 
 def test_two_cannot_both_be_the_next_generation(store, write):

@@ -1,0 +1,127 @@
+"""Stand-ins for shared libraries: of each, only the symbols that a payload imports.
+
+Reading the C library takes the linker longer than all else it does for a payload. A stand-in is the library's own symbol
+and version tables with the other symbols left out, so that the linker chooses the same symbols, versions and library
+names. What a stand-in cannot be made of is linked with as it is.
+"""
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+# System V gABI, chapters 4 and 5; the tables of versions are of LSB Core 5.0, chapter 10.7.
+_EHDR, _SHDR, _SYM = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ")
+_ET_DYN, _EM_X86_64 = 3, 62
+_PROGBITS, _STRTAB, _DYNAMIC, _NOBITS, _DYNSYM = 1, 3, 6, 8, 11
+_VERDEF, _VERSYM = 0x6FFFFFFD, 0x6FFFFFFF
+_WRITE, _ALLOC, _EXECINSTR, _TLS = 1, 2, 4, 0x400
+_SHN_ABS, _STT_TLS = 0xFFF1, 6
+_DT_SONAME = 14
+_CODE, _DATA, _THREAD = 6, 7, 8         # sections of a stand-in that symbols lie in; nothing else is known of these
+
+
+class _Library(NamedTuple):
+    """The tables of one library that a stand-in is made of."""
+    header: bytes
+    symbols: list[tuple[int, int, int, int, int, int]]
+    strings: bytes
+    versions: list[int]
+    definitions: bytes
+    n_definitions: int
+    soname: int                          # offset in `strings`
+    executable: frozenset[int]           # sections with code
+
+
+def stand_ins(libraries: Sequence[str], wanted: Collection[str], folder: Path) -> list[str]:
+    """What to link with in place of `libraries`: stand-ins made in `folder`, with those symbols of `wanted` that they
+    define. Libraries that define none are left out."""
+    found = []
+    for number, path in enumerate(libraries):
+        try:
+            stamp = os.stat(path)
+            library = _read(os.path.realpath(path), stamp.st_mtime_ns, stamp.st_size)
+        except (OSError, struct.error, ValueError, IndexError):
+            found.append(path)
+            continue
+        kept = _wanted(library, wanted)
+        if kept:
+            made = folder / f"library-{number}.so"
+            made.write_bytes(_written(library, kept))
+            found.append(str(made))
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: str, modified: int, size: int) -> _Library:
+    """Raises ValueError for a file of another form."""
+    data = Path(path).read_bytes()
+    header = _EHDR.unpack_from(data)
+    if data[:6] != b"\x7fELF\2\1" or header[1:3] != (_ET_DYN, _EM_X86_64):
+        raise ValueError(path)
+    sections = [_SHDR.unpack_from(data, header[6] + i * _SHDR.size) for i in range(header[12])]
+    by_type = {s[1]: s for s in sections if s[1] in (_DYNSYM, _DYNAMIC, _VERDEF, _VERSYM)}
+    if len(by_type) != 4:
+        raise ValueError(path)
+
+    def content(section: Sequence[int]) -> bytes:
+        return data[section[4]:section[4] + section[5]]
+
+    symbols = by_type[_DYNSYM]
+    soname = [value for tag, value in struct.iter_unpack("<QQ", content(by_type[_DYNAMIC])) if tag == _DT_SONAME]
+    if len({by_type[kind][6] for kind in (_DYNSYM, _DYNAMIC, _VERDEF)}) != 1 or len(soname) != 1:
+        raise ValueError(path)
+    versions = content(by_type[_VERSYM])
+    return _Library(data[:_EHDR.size], list(_SYM.iter_unpack(content(symbols))), content(sections[symbols[6]]),
+                    [v for v, in struct.iter_unpack("<H", versions)], content(by_type[_VERDEF]), by_type[_VERDEF][7], soname[0],
+                    frozenset(i for i, s in enumerate(sections) if s[2] & _EXECINSTR))
+
+
+def _wanted(library: _Library, wanted: Collection[str]) -> list[int]:
+    """Indices of the defined symbols with these names, all their versions."""
+    offsets = set()
+    for name in wanted:
+        text = name.encode("utf-8", "surrogateescape") + b"\0"
+        at = library.strings.find(text)
+        while at >= 0:                   # the name may be the tail of another one: all places count
+            offsets.add(at)
+            at = library.strings.find(text, at + 1)
+    return [i for i, s in enumerate(library.symbols) if s[0] in offsets and s[3]]
+
+
+def _written(library: _Library, kept: Sequence[int]) -> bytes:
+    """The stand-in: an ELF file without segments, of which linkers read the sections."""
+    symbols = b"".join([_SYM.pack(0, 0, 0, 0, 0, 0), *(_placed(library, library.symbols[i]) for i in kept)])
+    versions = struct.pack(f"<{len(kept) + 1}H", 0, *(library.versions[i] for i in kept))
+    names = b"\0.dynsym\0.dynstr\0.gnu.version\0.gnu.version_d\0.dynamic\0.text\0.data\0.tbss\0.shstrtab\0"
+    dynamic = struct.pack("<QQQQ", _DT_SONAME, library.soname, 0, 0)
+    # name, type, flags, content, link, info, entry size; in the order that _CODE, _DATA and _THREAD count in
+    tables = [(".dynsym", _DYNSYM, _ALLOC, symbols, 2, 1, _SYM.size), (".dynstr", _STRTAB, _ALLOC, library.strings, 0, 0, 0),
+              (".gnu.version", _VERSYM, _ALLOC, versions, 1, 0, 2),
+              (".gnu.version_d", _VERDEF, _ALLOC, library.definitions, 2, library.n_definitions, 0),
+              (".dynamic", _DYNAMIC, _ALLOC | _WRITE, dynamic, 2, 0, 16),
+              (".text", _NOBITS, _ALLOC | _EXECINSTR, b"", 0, 0, 0), (".data", _NOBITS, _ALLOC | _WRITE, b"", 0, 0, 0),
+              (".tbss", _NOBITS, _ALLOC | _WRITE | _TLS, b"", 0, 0, 0), (".shstrtab", _STRTAB, 0, names, 0, 0, 0)]
+    body, headers = bytearray(library.header), [bytes(_SHDR.size)]
+    for name, kind, flags, content, link, info, entry in tables:
+        body += bytes(-len(body) % 8)
+        size = 1 << 46 if kind == _NOBITS else len(content)
+        headers.append(_SHDR.pack(names.index(name.encode() + b"\0"), kind, flags, 0, len(body), size, link, info, 8, entry))
+        body += content
+    body += bytes(-len(body) % 8)
+    start = len(body)
+    body += b"".join(headers)
+    head = list(_EHDR.unpack_from(library.header))
+    head[5], head[6], head[10], head[12], head[13] = 0, start, 0, len(headers), len(headers) - 1
+    body[:_EHDR.size] = _EHDR.pack(*head)
+    return bytes(body)
+
+
+def _placed(library: _Library, symbol: tuple[int, int, int, int, int, int]) -> bytes:
+    name, info, other, section, value, size = symbol
+    if section < 0xFF00:
+        section = _THREAD if info & 15 == _STT_TLS else _CODE if section in library.executable else _DATA
+    return _SYM.pack(name, info, other, section, value, size)
