@@ -258,7 +258,9 @@ def _of_relocations(payload: Payload) -> Iterator[str]:
             yield f"the relocation at {r.offset:#x} has bits that no linker sets"
         elif named:
             symbol = file.dynamic_symbol(r.symbol).symbol
-            if symbol.section == UNDEFINED and (symbol.binding not in (1, 2) or symbol.visibility):       # global, weak
+            if symbol.section != UNDEFINED:       # the linker writes an address, and nobody else looks at what this one is
+                yield f"the relocation at {r.offset:#x} names {symbol.name}, which the payload itself defines"
+            elif symbol.binding not in (1, 2) or symbol.visibility:       # global, weak
                 yield f"import {symbol.name} has bits that no linker sets"
     pointers = payload.pointer_words
     for start, size in payload.spans.values():

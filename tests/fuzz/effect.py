@@ -63,7 +63,7 @@ class Original:
     def _of_section(self, section: linked.Section) -> Iterator[tuple[int, int]]:
         named = sorted({(s.value, s.value + s.size) for s in self.file.symbols if s.size and s.defined
                         and section.address <= s.value < section.end and not self._is_copied_from(s)})
-        yield from named
+        yield from ((start, self._end_of_jump(start) or end) for start, end in named)
         if section.flags & _EXEC:
             yield from self._jumps(section)
         elif not section.nobits:
@@ -87,8 +87,16 @@ class Original:
         """Code that is in no function is run by nobody, but for the jumps of the procedure linkage table through words that
         relocations fill in."""
         for at in range(section.address, section.end):
-            if space.stub_slot(self.file, at) in self.file.relocation_at:
-                yield at, at + self.file.read(at, min(16, section.end - at)).index(b"\xff\x25") + 6
+            if end := self._end_of_jump(at):
+                yield at, end
+
+    def _end_of_jump(self, at: int) -> int:
+        """Where a jump through a relocated word at `at` ends, behind which nobody comes; 0 if there is none."""
+        if not self.file.executable(at) or space.stub_slot(self.file, at) not in self.file.relocation_at:
+            return 0
+        load = self.file.load_of(at)
+        assert load is not None
+        return at + self.file.read(at, min(16, load.end - at)).index(b"\xff\x25") + 6
 
 
 def effect(file: linked.Linked, ranges: list[tuple[int, int]], code: list[tuple[int, int]]) -> tuple[object, ...]:

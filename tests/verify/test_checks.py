@@ -275,7 +275,13 @@ def has_an_init_function(b: Broken) -> None:
     b.set_word(b.dynamic(0x6FFFFFFB) - 8, 12)      # DT_FLAGS_1 becomes DT_INIT
 
 
-@breaks("no-exports", "imports")
+@breaks("canonical-form", "imports")
+def defines_for_itself_what_it_imported(b: Broken) -> None:
+    """A local symbol is nothing that others could bind to; but the agent would take its value."""
+    b.write(b.symbol("strlen") + 4, b"\0\0" + struct.pack("<H", 1))
+
+
+@breaks("no-exports", "imports", "canonical-form")
 def defines_what_it_imported(b: Broken) -> None:
     b.write(b.symbol("strlen") + 6, struct.pack("<H", 1))
 
