@@ -61,7 +61,7 @@ class Build:
     """What one way of building made. Seconds are of CPU time, user and system, of all processes of the build."""
     image: Path
     seconds: float
-    again: float                       # of a second full build, when the runtime's objects are there already
+    again: float                       # of a further full build, when the runtime's objects are there already
 
 
 class Tree:
@@ -101,16 +101,16 @@ class Tree:
         return self.folder / f"{way:_<8}"     # paths of one length, in case they end up in the program
 
     def build(self, way: str) -> Build:
-        """Twice from nothing; what is there from an earlier run is used as it is."""
+        """From nothing, and the link twice; what is there from an earlier run is used as it is."""
         tree = self.tree(way)
         kept = tree / "build.json"
         if not kept.exists():
             shutil.rmtree(tree, ignore_errors=True)
             shutil.copytree(self.base, tree, symlinks=True)
-            first = self._full_build(way, tree)
-            again = self._full_build(way, tree)
+            objects, compiled = self._compile_all(way, tree)
+            links = [self._link(way, tree, objects) for _ in range(2)]
             shutil.copy2(tree / "image", tree / "base")
-            kept.write_text(json.dumps([first, again]))
+            kept.write_text(json.dumps([compiled + seconds for seconds in links]))
         return Build(tree / "base", *json.loads(kept.read_text()))
 
     def patch(self, way: str) -> Path:
@@ -118,18 +118,23 @@ class Tree:
         tree = self.tree(way)
         made = tree / "all.hotpatch"
         if not made.exists():
-            self._full_build(way, tree, [_TOUCH])
+            self._link(way, tree, self._compile_all(way, tree, [_TOUCH])[0])
             words = [*HOTPATCH, "bundle", "--base", str(tree / "base"), str(tree / "image"), "-o", str(made)]
             _call(words, tree, _environment(way, tree))
         return made
 
-    def _full_build(self, way: str, tree: Path, more: Sequence[str] = ()) -> float:
+    def _compile_all(self, way: str, tree: Path, more: Sequence[str] = ()) -> tuple[list[str], float]:
+        """The objects, and the seconds that it took."""
         before = _children()
         sources = self._sources(tree)
         objects = [f"{re.sub(r'[^A-Za-z0-9]+', '-', source)}.o" for source in sources]
         with ThreadPoolExecutor(self.jobs) as pool:
             list(pool.map(lambda source, made: self._compile(way, tree, source, made, more), sources, objects))
-        cxx = any(not source.endswith((".c", ".S")) for source in sources)
+        return objects, _children() - before
+
+    def _link(self, way: str, tree: Path, objects: Sequence[str]) -> float:
+        before = _children()
+        cxx = any(name.endswith(("-cc.o", "-cpp.o")) for name in objects)
         _call([*_compiler(way, cxx), *objects, "-o", "image", *shlex.split(self.program.libs)], tree, _environment(way, tree))
         return _children() - before
 

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # -fno-ipa-ra: a caller must not rely on the registers a replaceable callee leaves alone.
 # -fno-gnu-unique: STB_GNU_UNIQUE symbols cannot be reached PC-relative from a payload.
@@ -12,13 +13,16 @@ from collections.abc import Mapping, Sequence
 # -fno-ipa-reference-addressable (gcc 10) / -fkeep-persistent-storage-variables (clang 18): a static variable that the
 # source no longer writes to is not replaced by its initial value, since it lives on with another; and one that is only
 # written is kept, since the next edit may read it.
+# -fno-plt: calls of other units have room to go through a slot (calls.py).
 _ANY = ("-ffunction-sections", "-fdata-sections", "-fno-common")
 _TYPES = ("-g", "-fdebug-types-section")
 _GCC = ("-fno-ipa-ra", "-fno-gnu-unique")
+_CALLS = "-fno-plt"
 _GCC_STATE = "-fno-ipa-reference-addressable"
 _CLANG = "-fno-direct-access-external-data"
 _CLANG_STATE = "-fkeep-persistent-storage-variables"
 CANDIDATES = (
+    (*_ANY, *_GCC, _GCC_STATE, "-mno-direct-extern-access", _CALLS, *_TYPES),
     (*_ANY, *_GCC, _GCC_STATE, "-mno-direct-extern-access", *_TYPES),
     (*_ANY, *_GCC, _GCC_STATE, *_TYPES),
     (*_ANY, *_GCC, *_TYPES),
@@ -26,6 +30,9 @@ CANDIDATES = (
     (*_ANY, _CLANG, *_TYPES),
 )
 _PROBE_SECONDS = 60
+
+
+_MODEL = re.compile(r"-f(?:no-)?(pic|PIC|pie|PIE)$")
 
 
 class Unsupported(ValueError):
@@ -38,6 +45,18 @@ def flags(command: Sequence[str], language: str, environment: Mapping[str, str])
     Compiles an empty file to nowhere, once for each set tried and each compiler; writes nothing. Raises Unsupported.
     """
     return _flags(tuple(command), language, tuple(sorted(environment.items())))
+
+
+def of_a_library(words: Iterable[str]) -> bool:
+    """Whether a command line, whose options count from behind, makes code that can be part of a shared library."""
+    models = [match[1] for word in words if (match := _MODEL.match(word))]
+    return bool(models) and models[-1] in ("pic", "PIC")
+
+
+def for_library(found: tuple[str, ...]) -> tuple[str, ...]:
+    """`flags` for such code: without that of calls, since each function that a library calls is then looked up when it is
+    loaded; some are loaded into programs that lack functions which are never called."""
+    return tuple(flag for flag in found if flag != _CALLS)
 
 
 @functools.cache

@@ -11,9 +11,8 @@ import struct
 import tempfile
 from dataclasses import dataclass
 from types import ModuleType
-from urllib.parse import quote
 
-from . import arch, debuginfo, elf, names, unwind
+from . import arch, calls, debuginfo, elf, names, unwind
 from .debuginfo import DebugTypes
 from .digest import Digester
 from .elf import Elf, Rela, Section, Symbol
@@ -62,6 +61,8 @@ def instrument(data: bytes, object_name: str, options: Options = Options(), wher
         described = describe(found, direct, options)
         stubs = _add_stubs(found)
         _retarget(found, stubs, _name_local_data(found))
+        if options.stubs == "plt":
+            calls.through_slots(found, stubs)
         _pad(found, described, options.pad)
         obj.add_section(Section(names.MAP_SECTION, elf.SHT_PROGBITS, data=described.pack(), align=8))
         return obj.to_bytes(), described
@@ -288,11 +289,6 @@ def _largest_gap(section: Section, parts: list[Part]) -> int:
 # ---- stubs and slots ----------------------------------------------------------------------------
 
 
-def _made_up(name: str, suffix: str) -> str:
-    """No '@': linkers read a version there. Names that are not UTF-8 come as `elf` reads them."""
-    return quote(name, safe="/._-+=,()[]{}!#$&*^~%", errors="surrogateescape") + suffix
-
-
 def _add_stubs(s: Survey) -> dict[Part, Symbol]:
     """A stub at the end of each function's own section and a slot of its own in RELRO; the symbol of each stub.
 
@@ -313,7 +309,7 @@ def _append_stub(s: Survey, part: Part, code: bytes, slot_field: int) -> Symbol:
     if binding == elf.STB_LOCAL:
         public, binding, other = part.name or "", elf.STB_GLOBAL, elf.STV_HIDDEN
     else:
-        body.name, body.other = _made_up(body.name, names.BODY_SUFFIX), elf.STV_HIDDEN
+        body.name, body.other = names.made_up(body.name, names.BODY_SUFFIX), elf.STV_HIDDEN
     at = len(section.data) + -len(section.data) % s.arch.STUB_ALIGN
     section.data = section.data.ljust(at, b"\xcc") + code
     section.align = max(section.align, s.arch.STUB_ALIGN)
@@ -331,7 +327,7 @@ def _add_slot(s: Survey, part: Part, binding: int) -> Symbol:
     if group:
         s.elf.join_group(group[1], section)
     s.elf.set_relocations(section, [Rela(0, s.arch.ABSOLUTE_POINTER, part.symbols[0].index, 0)])
-    return s.elf.add_symbol(Symbol(_made_up(part.name or "", names.SLOT_SUFFIX), section.index, 0, 8,
+    return s.elf.add_symbol(Symbol(names.made_up(part.name or "", names.SLOT_SUFFIX), section.index, 0, 8,
                                    type=elf.STT_OBJECT, binding=binding, other=elf.STV_HIDDEN))
 
 

@@ -199,7 +199,11 @@ def _code_words(launch: Launch, language: str) -> tuple[str, ...]:
     """Our words behind those of a compile: how code is made that can be patched. Assembler text is as it is."""
     if language == "assembler":
         return ()
-    return (*_compiler_flags(launch, language), *runtime_build.preprocessor_words(True))
+    from . import compiler
+    flags = _compiler_flags(launch, language)
+    if compiler.of_a_library((*launch.compiler, *launch.asked.words)):
+        flags = compiler.for_library(flags)
+    return (*flags, *runtime_build.preprocessor_words(True))
 
 
 def _compiler_flags(launch: Launch, language: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from . import difference
 from .difference import Definition, Retired
 from .errors import Damaged, NotForImage, Refusal, Refused
-from .names import BODY_SUFFIX, LOCAL_SEPARATOR, RUNTIME_PREFIX, SLOT_SUFFIX
+from .names import BODY_SUFFIX, CALL_SUFFIX, LOCAL_SEPARATOR, RUNTIME_PREFIX, SLOT_SUFFIX
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
 
 _BEHIND = 64            # bytes between the end of a function's code and its stub, at most: alignment
@@ -249,6 +249,9 @@ def _add_definition(live: LiveState, symbols: _Symbols, name: str, definition: D
                                         entry.digest, entry.signature, 0)
 
 
+_MADE_UP = (SLOT_SUFFIX, BODY_SUFFIX, CALL_SUFFIX)
+
+
 class _Symbols:
     """The image's symbols by name, where a name means one thing."""
     _LINKER_MADE_LOCAL = ("HIDDEN", "INTERNAL")   # the linker turns hidden symbols into local ones
@@ -285,7 +288,7 @@ class _Symbols:
 
     def _behind_its_code(self, name: str, candidates: list[ImageSymbol]) -> list[ImageSymbol]:
         """Those that can be the stub of `name`, which lies right behind the code; none if the image has no such code."""
-        if name.endswith((SLOT_SUFFIX, BODY_SUFFIX)):
+        if name.endswith(_MADE_UP):
             return []
         if candidates[0].type != "FUNC":
             raise Refused([Refusal("ambiguous-symbol", "", name, f"{self._path} has {len(candidates)} variables of this name "
@@ -296,9 +299,9 @@ class _Symbols:
 
     def bindable(self) -> Iterable[ImageSymbol]:
         """Symbols that an undefined symbol of a new object could mean."""
-        yield from (s for s in self._public.values() if not s.name.endswith((SLOT_SUFFIX, BODY_SUFFIX)))
+        yield from (s for s in self._public.values() if not s.name.endswith(_MADE_UP))
         yield from (found[0] for name, found in self._hidden.items() if len(found) == 1
-                    and name not in self._public and not name.endswith((SLOT_SUFFIX, BODY_SUFFIX)))
+                    and name not in self._public and not name.endswith(_MADE_UP))
         # ld.bfd leaves no trace of the runtime's functions having been hidden and not file-local.
         yield from (found[0] for name, found in self._local.items() if len(found) == 1 and found[0].type == "FUNC"
                     and name.startswith(RUNTIME_PREFIX) and name not in self._public and name not in self._hidden)

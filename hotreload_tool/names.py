@@ -9,15 +9,22 @@ from urllib.parse import quote
 
 BODY_SUFFIX = ".hr_body"      # the function's code, behind its stub
 SLOT_SUFFIX = ".hr_slot"      # the pointer its stub jumps through
+CALL_SUFFIX = ".hr_call"      # what other units' calls go through: the slot, or a word with the address
 LOCAL_SEPARATOR = "~"         # NAME~OBJECT: a file-local symbol made unique in the image
 
 SLOT_SECTION = ".data.rel.ro.hr_slot"   # falls into RELRO with every default linker script
+CALL_SECTION = ".data.rel.ro.hr_call"   # a caller's own word
 MAP_SECTION = ".hotreload.map"          # object maps, not allocated, concatenated by the linker
 PAYLOAD_SECTION = ".hotreload.payload"  # payload header and tables, see runtime/hotreload_abi.h
 RUNTIME_PREFIX = "hotreload_"           # what programs may call of the runtime: runtime/hotreload.h
 TLS_RESERVE = "hr_tls_reserve"          # the runtime's room for thread-locals that patches bring
 PAYLOAD_SYMBOL = "hr_payload"           # e_entry of a payload: address of its header
 NOTE_OWNER = b"hotreload\0"             # PT_NOTE by which an agent finds instrumented images
+
+
+def made_up(name: str, suffix: str) -> str:
+    """What belongs to `name`. No '@': linkers read a version there. Names that are not UTF-8 come as `elf` reads them."""
+    return quote(name, safe="/._-+=,()[]{}!#$&*^~%", errors="surrogateescape") + suffix
 
 
 def object_name(path: str) -> str:

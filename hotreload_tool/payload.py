@@ -218,6 +218,9 @@ def _live_address(symbol: Symbol, request: PayloadRequest) -> int | None:
     if name.endswith(names.SLOT_SUFFIX):
         bound = request.functions.get(name.removesuffix(names.SLOT_SUFFIX))
         return bound.slot if bound is not None else None
+    if name.endswith(names.CALL_SUFFIX):     # else it is a caller's own word, which this payload brings
+        bound = request.functions.get(name.removesuffix(names.CALL_SUFFIX))
+        return bound.slot if bound is not None else None
     address = request.data.get(name)
     if address is None and symbol.shndx == elf.SHN_UNDEF:
         address = request.symbols(name)

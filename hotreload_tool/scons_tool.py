@@ -28,11 +28,12 @@ from SCons.Errors import UserError
 from SCons.Tool.cxx import CXXSuffixes
 from SCons.Util import CLVar
 
-from . import building, runtime_build, scons_images, scons_runtime, settings, timings
+from . import building, compiler, runtime_build, scons_images, scons_runtime, settings, timings
 from .request import ImageKind
 from .scons_env import Env, Node, Nodes, active, checked, errors_for_people, instruments, relative_path, state_directory, words
 from .settings import SettingError
 
+_PROGRAM_FLAGS, _LIBRARY_FLAGS = "$CFLAGS $CXXFLAGS $CCFLAGS", "$SHCFLAGS $SHCXXFLAGS $SHCCFLAGS"
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
 _STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "programs", "runtime")    # all of HOTRELOAD_DIR
@@ -168,7 +169,10 @@ def _code_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> 
     command = words(env, "$CXX" if is_cxx else "$CC")
     if not command:
         return []
-    return list(scons_runtime.flags_of(command, "c++" if is_cxx else "c", env))
+    found = scons_runtime.flags_of(command, "c++" if is_cxx else "c", env)
+    shared = bool(target) and bool(getattr(target[0].attributes, "shared", False))
+    asked = words(env, _LIBRARY_FLAGS if shared else _PROGRAM_FLAGS)
+    return list(compiler.for_library(found) if compiler.of_a_library([*command, *asked]) else found)
 
 
 def _preprocessor_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> list[str]:

@@ -173,6 +173,11 @@ def is_jump(code: bytes, field: int) -> bool:
     return code[field - 1:field] == b"\xe9" or (field >= 2 and code[field - 2] == 0x0f and code[field - 1] & 0xf0 == 0x80)
 
 
+def goes_through_word(code: bytes, field: int) -> bool:
+    """Whether the field at `field` is the whole operand of `call *disp32(%rip)` or `jmp *disp32(%rip)`."""
+    return field >= 2 and code[field - 2:field] in (b"\xff\x15", b"\xff\x25")
+
+
 # Registers that take the 2nd to 6th argument (psABI §3.2.3), the 1st too, and the stack pointer, through which others go.
 _ARGUMENTS = frozenset("edi esi edx ecx r8d r9d rdi rsi rdx rcx r8 r9".split())
 

@@ -14,9 +14,10 @@ from casetools import CASES, Configuration, read_case
 from hotreload_tool.verify import Given, verify
 from hotreload_tool.verify.linked import DT_RELASZ, DT_STRSZ, DT_STRTAB
 from hotreload_tool.verify.redirects import _targets
-from hotreload_tool.verify.tables import R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE
+from hotreload_tool.verify.tables import R_64, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE
 from hotreload_tool.verify.verdict import CHECKS
 
+_IMPORTS = (R_64, R_GLOB_DAT, R_JUMP_SLOT)
 OF_A_BUNDLE = [name for name in CHECKS if not name.startswith(("completeness-", "live-", "signature"))]
 
 
@@ -246,17 +247,17 @@ def announces_text_relocations(b: Broken) -> None:
 
 @breaks("text-relocations", "relocation-places")
 def relocates_code(b: Broken) -> None:
-    b.set_word(b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT), b.tables.redirects[0].new)
+    b.set_word(b.relocation_of_type(*_IMPORTS), b.tables.redirects[0].new)
 
 
 @breaks("relocation-places")
 def relocates_the_image(b: Broken) -> None:
-    b.set_word(b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT), b.tables.redirects[0].slot)
+    b.set_word(b.relocation_of_type(*_IMPORTS), b.tables.redirects[0].slot)
 
 
 @breaks("relocation-kinds", "canonical-form")
 def copies_at_load(b: Broken) -> None:
-    at = b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT) + 8
+    at = b.relocation_of_type(*_IMPORTS) + 8
     b.set_word(at, int.from_bytes(b.read(at, 8), "little") & ~0xFFFFFFFF | 5)
 
 
