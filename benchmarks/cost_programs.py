@@ -45,6 +45,7 @@ class Program:
     libs: str
     run: str
     without: list[str] = field(default_factory=list)
+    untouched: list[str] = field(default_factory=list)   # what a patch must leave: code that runs before main() cannot change
     prepare: list[str] = field(default_factory=list)     # with the plain compiler, once
     needs: list[str] = field(default_factory=list)       # commands
     input: str = ""                    # patterns of text files, repeated up to `input_bytes`
@@ -139,6 +140,7 @@ class Tree:
         return _children() - before
 
     def _compile(self, way: str, tree: Path, source: str, made: str, more: Sequence[str]) -> None:
+        more = () if source in self.program.untouched else more
         words = [*_compiler(way, not source.endswith((".c", ".S"))), "-O2", *(["-g"] if way == DEBUG else []), "-w",
                  *shlex.split(self.program.flags), *more, "-c", source, "-o", made]
         _call(words, tree, _environment(way, tree))
@@ -168,8 +170,10 @@ def _compiler(way: str, cxx: bool) -> list[str]:
 def _environment(way: str, tree: Path) -> dict[str, str]:
     if way in (PLAIN, DEBUG):
         return clean_environment(SOURCE_DATE_EPOCH="1700000000")
-    return clean_environment(SOURCE_DATE_EPOCH="1700000000", HOTRELOAD_STUBS=kind_of(way), HOTRELOAD_TOP=str(tree),
-                             HOTRELOAD_DIR=str(tree / ".hotreload"), PYTHONPATH=CHECKOUTS.get(way.partition("@")[2], str(REPO)))
+    env = clean_environment(SOURCE_DATE_EPOCH="1700000000", HOTRELOAD_STUBS=kind_of(way), HOTRELOAD_TOP=str(tree),
+                            HOTRELOAD_DIR=str(tree / ".hotreload"), PYTHONPATH=CHECKOUTS.get(way.partition("@")[2], str(REPO)))
+    env.pop("PYTHONDONTWRITEBYTECODE")     # as installed: no start of the tool compiles its own modules
+    return env
 
 
 def _children() -> float:
