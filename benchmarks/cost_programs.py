@@ -33,6 +33,10 @@ _TOUCH = "-fcf-protection=branch"
 CHECKOUTS: dict[str, str] = {}            # label -> directory: other versions of the tool, to be compared in one run
 
 
+class Failed(Exception):
+    """A command of a build failed. The message has its words and what it said."""
+
+
 @dataclass(frozen=True)
 class Program:
     """An entry of programs.json. Commands are split as a shell does, but run by none; they know `{tree}`, `{data}`, `{image}`,
@@ -66,7 +70,7 @@ class Build:
 
 
 class Tree:
-    """One program in `folder`. Raises aptsource.Unavailable, subprocess.SubprocessError."""
+    """One program in `folder`. Raises aptsource.Unavailable, Failed, subprocess.SubprocessError."""
 
     def __init__(self, program: Program, folder: Path, jobs: int) -> None:
         self.program, self.folder, self.jobs = program, folder, jobs
@@ -185,4 +189,4 @@ def _call(words: Sequence[str], cwd: Path, env: dict[str, str] | None = None) ->
     done = subprocess.run(list(words), cwd=cwd, env=env or dict(os.environ, LC_ALL="C"), stdin=subprocess.DEVNULL, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", timeout=SECONDS, check=False)
     if done.returncode:
-        raise SystemExit(f"{shlex.join(words)} (in {cwd}) exited with {done.returncode}:\n{done.stdout[-3000:]}")
+        raise Failed(f"{shlex.join(words)} (in {cwd}) exited with {done.returncode}:\n{done.stdout[-3000:]}")

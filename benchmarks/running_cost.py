@@ -346,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in chosen:
             try:
                 results[name] = measure(known[name], options, places)
-            except aptsource.Unavailable as e:
+            except (aptsource.Unavailable, cost_programs.Failed) as e:
                 print(f"{name}: left out: {e}", file=sys.stderr)
                 continue
             print(name, json.dumps(results[name]["variants"]), file=sys.stderr, flush=True)
