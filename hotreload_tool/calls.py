@@ -19,7 +19,7 @@ from .survey import Part, Survey, is_retargeted
 
 _RESOLVER = "__tls_get_addr"       # linkers know the calls of it by their shape (psABI for AMD64, §4.4.6), and replace them
 _PRODUCER = re.compile(rb"(?:^|\0)(GNU [A-Z][^\0]*)")
-_MODEL = re.compile(rb" -f(?:no-)?(pic|PIC|pie|PIE)(?= |$)")
+_MODEL = re.compile(rb" -f((?:no-)?(?:pic|PIC|pie|PIE))(?= |$)")
 
 
 def through_slots(s: Survey, stubs: Mapping[Part, Symbol]) -> None:

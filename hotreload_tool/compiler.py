@@ -23,7 +23,6 @@ _CLANG = "-fno-direct-access-external-data"
 _CLANG_STATE = "-fkeep-persistent-storage-variables"
 CANDIDATES = (
     (*_ANY, *_GCC, _GCC_STATE, "-mno-direct-extern-access", _CALLS, *_TYPES),
-    (*_ANY, *_GCC, _GCC_STATE, "-mno-direct-extern-access", *_TYPES),
     (*_ANY, *_GCC, _GCC_STATE, *_TYPES),
     (*_ANY, *_GCC, *_TYPES),
     (*_ANY, _CLANG, _CLANG_STATE, *_TYPES),
@@ -32,7 +31,7 @@ CANDIDATES = (
 _PROBE_SECONDS = 60
 
 
-_MODEL = re.compile(r"-f(?:no-)?(pic|PIC|pie|PIE)$")
+_MODEL = re.compile(r"-f((?:no-)?(?:pic|PIC|pie|PIE))$")
 
 
 class Unsupported(ValueError):

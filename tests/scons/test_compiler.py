@@ -53,3 +53,18 @@ def test_missing_compiler() -> None:
 def test_the_installed_compiler_is_supported(command: str, language: str) -> None:
     found = compiler.flags([command], language, PATH)
     assert {"-ffunction-sections", "-fdata-sections", "-fno-common", "-g"} <= set(found)
+
+
+@pytest.mark.parametrize("words, library", [
+    (["-O2"], False), (["-fPIC"], True), (["-fpic", "-c"], True), (["-fPIC", "-fPIE"], False), (["-fPIE", "-fPIC"], True),
+    (["-fPIC", "-fno-pic"], False), (["-fPIC", "-fno-pie"], False), (["-pie", "x-fPIC"], False),
+])
+def test_code_of_a_library_is_known_by_the_last_model(words: list[str], library: bool) -> None:
+    assert compiler.of_a_library(words) is library
+
+
+def test_functions_of_libraries_are_looked_up_when_they_are_called() -> None:
+    for candidate in compiler.CANDIDATES:
+        assert "-fno-plt" not in compiler.for_library(candidate)
+        assert set(candidate) - set(compiler.for_library(candidate)) <= {"-fno-plt"}
+    assert "-fno-plt" in compiler.CANDIDATES[0]
