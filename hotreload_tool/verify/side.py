@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
-from ..names import LOCAL_SEPARATOR
+from ..names import CALL_SUFFIX, LOCAL_SEPARATOR
 from ..payload import NEW_SUFFIX
 from . import tables
 from .linked import FUNC, NOTYPE, OBJECT, SHF_TLS, SHF_WRITE, TLS, Linked, Symbol, Unreadable
@@ -140,13 +140,13 @@ class Side:
     # ---- names --------------------------------------------------------------------------------------------------
 
     def names_at(self, address: int) -> frozenset[str]:
-        """The names by which code may refer to exactly this address."""
+        """The names by which code may refer to exactly this address. A caller's word has none: what it holds is compared."""
         if address in self.linkage:
             return frozenset({self.linkage[address]})
         if address in self.space.stubs:
             return self.stub_names.get(address, frozenset())
         return distinct(bare(s.name) for s in self.space.symbols_at(address) if s.type in (OBJECT, NOTYPE)
-                        and not s.name.endswith(NEW_SUFFIX))
+                        and not s.name.endswith((NEW_SUFFIX, CALL_SUFFIX)))
 
     def object_at(self, address: int) -> Place | None:
         """The data that holds `address`, or that it stands right behind of."""

@@ -185,13 +185,13 @@ def another_table_of_relocations(b: Broken) -> None:
 @breaks("canonical-form")
 def relocates_one_word_twice(b: Broken) -> None:
     """Half of it: what looks for a relocation at the word itself does not meet the other one."""
-    b.set_word(b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT), b.entry["added"][0]["slot"] + 4)
+    b.set_word(b.relocation_of_type(*_IMPORTS), b.entry["added"][0]["slot"] + 4)
 
 
 @breaks("canonical-form")
 def relocates_a_number(b: Broken) -> None:
     """The size of the old code would be an address, whatever the file says."""
-    b.set_word(b.relocation_of_type(R_GLOB_DAT, R_JUMP_SLOT), b.row("redirects", 0, 5) + 24)
+    b.set_word(b.relocation_of_type(*_IMPORTS), b.row("redirects", 0, 5) + 24)
 
 
 @breaks("canonical-form")
