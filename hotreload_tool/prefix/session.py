@@ -20,7 +20,7 @@ from .text import Unsuitable
 from .unit import Command, Room, Unit, unit_of
 
 MOST_BYTES = 1 << 30         # of all compiled prefixes; gcc's are about 60 MB where the C++ library is included at large
-_LOW = 19                    # nice value of what nobody waits for
+LOW = 10                     # nice value of what nobody waits for; on a busy machine 19 would never come to an end
 _FAILED = 1
 
 
@@ -59,12 +59,15 @@ class _State:
 class Prefixes:
     """May be used by several threads; compiles of one command do not run at the same time."""
 
-    def __init__(self, folder: str, most_bytes: int = MOST_BYTES) -> None:
-        """`folder`: where files of this session may lie, in a new folder. Raises OSError."""
+    def __init__(self, folder: str, most_bytes: int = MOST_BYTES, low: int = LOW) -> None:
+        """`folder`: where files of this session may lie, in a new folder. `low`: nice value of what runs in the background.
+        Raises OSError."""
         os.makedirs(folder, exist_ok=True)
         _remove_abandoned(folder)
-        self._folder = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=os.path.abspath(folder))
-        self._most_bytes = most_bytes
+        self.folder = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=os.path.abspath(folder))
+        self._proven = os.path.join(self.folder, "proven")     # an empty file for each command that has proven itself
+        os.mkdir(self._proven)
+        self._most_bytes, self._low = most_bytes, low
         self._state = _State()
         self._lock = threading.RLock()
         self._children: set[subprocess.Popen[bytes]] = set()
@@ -76,7 +79,7 @@ class Prefixes:
             self._is_closed = True
             for child in self._children:
                 _kill(child)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def why(self, command: Command) -> str:
         """Why the last call for this command came to nothing."""
@@ -95,6 +98,11 @@ class Prefixes:
             self._state.why[command] = str(e)
             return False
         return True
+
+    def source_digest(self, command: Command) -> str:
+        """Of the source as it is now: what `Attempt.source` would be. Raises OSError, Unsuitable."""
+        with open(unit_of(command).path, "rb") as file:
+            return _digest(file.read())
 
     # ---- compile -----------------------------------------------------------------------------------
 
@@ -153,7 +161,7 @@ class Prefixes:
         return True
 
     def _make(self, unit: Unit, top: bytes) -> None:
-        room = Room(os.path.join(self._folder, _digest(repr(unit.command).encode(errors="surrogateescape"))), unit)
+        room = Room(os.path.join(self.folder, _name(unit.command)), unit)
         shutil.rmtree(room.folder, ignore_errors=True)
         try:
             prefix = self._compiled(unit, room, top)
@@ -200,7 +208,7 @@ class Prefixes:
 
         `quick`: the map of the attempt's object, made with the same name and options; None if it did not succeed.
         """
-        if not self._is_current(attempt):
+        if not self._is_current(attempt):          # the plain compile may have read what was saved since
             return Verdict(False, True, "")
         if plain is None or quick is None:
             agrees = plain is None and not attempt.succeeded
@@ -211,12 +219,16 @@ class Prefixes:
             self.give_up(attempt.command, reason)
         elif attempt.succeeded and attempt.command in self._state.ready:
             self._state.ready[attempt.command].is_proven = True
+            with open(os.path.join(self._proven, _name(attempt.command)), "wb"):
+                pass
         return Verdict(not reason, False, reason)
 
     def _is_current(self, attempt: Attempt) -> bool:
+        prefix = self._state.ready.get(attempt.command)
+        if prefix is not None and prefix.inputs.changed():
+            return False
         try:
-            with open(unit_of(attempt.command).path, "rb") as file:
-                return _digest(file.read()) == attempt.source
+            return self.source_digest(attempt.command) == attempt.source
         except (OSError, Unsuitable):
             return False
 
@@ -237,12 +249,11 @@ class Prefixes:
             if self._is_closed:
                 return _FAILED
             child = subprocess.Popen(argv, cwd=unit.command.cwd, env=dict(unit.command.env), stdin=subprocess.DEVNULL,
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=low)
             self._children.add(child)
         try:
             if low:
-                with contextlib.suppress(OSError):       # it may be gone
-                    os.setpriority(os.PRIO_PROCESS, child.pid, _LOW)
+                _lower(child.pid, self._low)
             return child.wait()
         finally:
             with self._lock:
@@ -258,11 +269,23 @@ def _remove_abandoned(folder: str) -> None:
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
+def _lower(pid: int, nice: int) -> None:
+    """Let a process that leads a session, and all that it starts, run when others need not."""
+    with contextlib.suppress(OSError):       # it may be gone; or the kernel does not schedule by sessions
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        with open(f"/proc/{pid}/autogroup", "w", encoding="ascii") as file:
+            file.write(str(nice))
+
+
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End a compiler's driver and what it started; its process group lives as long as one of them."""
-    if child.returncode is None:
-        with contextlib.suppress(OSError):
+    """End a compiler's driver, and what it started where that is a session of its own."""
+    if child.returncode is not None:
+        return
+    with contextlib.suppress(OSError):
+        if os.getsid(child.pid) == child.pid:
             os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.terminate()
 
 
 def _read_for(unit: Unit, room: Room) -> tuple[list[str], list[str]]:
@@ -273,6 +296,10 @@ def _read_for(unit: Unit, room: Room) -> tuple[list[str], list[str]]:
     read = [path for path in inputs.read_dependencies(room.dependencies, cwd) if path != room.top]
     files = [os.path.join(own, path.removeprefix(within)) if path.startswith(within) else path for path in read]
     return files, [own, *(os.path.join(cwd, folder) for folder in unit.folders)]
+
+
+def _name(command: Command) -> str:
+    return _digest(repr(command).encode(errors="surrogateescape"))
 
 
 def _digest(data: bytes) -> str:

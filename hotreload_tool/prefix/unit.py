@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from .. import command_line
 from .text import Unsuitable
 
 _PROBE_SECONDS = 30
+_COMPILER = re.compile(r"([\w.]+-)*(gcc|g\+\+|cc|c\+\+|clang|clang\+\+)(-[\d.]+)?")      # no script of the user's
 # What changes how sources are read, reads or writes more files, or was never compared: such a compile stays as it is.
 _UNSUITABLE = frozenset(("-I-", "-P", "-C", "-CC", "-x", "-Xclang", "-Xpreprocessor", "-Xassembler", "-pg", "-working-directory",
                          "-iprefix", "-iwithprefix", "-iwithprefixbefore", "-ivfsoverlay", "-wrapper", "-aux-info", "-arch"))
@@ -63,6 +65,8 @@ class Unit(NamedTuple):
 
 def unit_of(command: Command) -> Unit:
     """Raises Unsuitable."""
+    if not _COMPILER.fullmatch(os.path.basename(command.argv[0])):
+        raise Unsuitable(f"{command.argv[0]} is no compiler that is known by its name")
     asked = command_line.parse(command.argv[1:])
     if asked.elsewhere or not asked.compile_only or len(asked.sources) != 1 or asked.inputs or asked.output is None:
         raise Unsuitable("its command is not one that makes an object of one source")

@@ -359,6 +359,17 @@ def test_an_edit_meanwhile_is_no_difference(simple: Place) -> None:
     assert simple.prefixes.is_ready(command)
 
 
+def test_a_header_edited_meanwhile_is_no_difference(simple: Place) -> None:
+    command = proven_little(simple)
+    attempt = simple.attempt(command)
+    quick = mapped(Path(attempt.output))
+    simple.write("src/nested/deep.h", OURS["nested/deep.h"].replace("3", "4"))
+    plain = mapped(simple.plain(command))
+    assert agreement.differences(quick, plain) != []
+    assert simple.prefixes.judge(attempt, quick, plain).overtaken
+    assert simple.prefixes.is_possible(command)
+
+
 def test_a_syntax_error_is_no_difference(simple: Place) -> None:
     command = proven_little(simple)
     simple.write("src/little.cpp", LITTLE + "int broken( {\n")
