@@ -30,12 +30,12 @@ from systems import Refused, System  # noqa: E402
 from systems.dlopen import Dlopen  # noqa: E402
 from systems.edits import EDITS, MISTAKE, SET_UP, STATE, STATE_KEPT, Edit, large, saved, small  # noqa: E402
 from systems.gdb import GdbCompile  # noqa: E402
-from systems.ours import Hotpatch  # noqa: E402
+from systems.ours import Hotpatch, Watch  # noqa: E402
 from systems.restart import FullRebuild, Restart  # noqa: E402
 
 from livetools import LiveError, run  # noqa: E402
 
-SYSTEMS: list[type[System]] = [Hotpatch, Restart, FullRebuild, Dlopen, GdbCompile]
+SYSTEMS: list[type[System]] = [Watch, Hotpatch, Restart, FullRebuild, Dlopen, GdbCompile]
 PICTURES = REPO / "docs" / "performance"
 _UNIT = {"small": "src/lmathlib.c", "large": "src/lvm.c"}
 _SIZES: dict[str, Callable[[int], Edit]] = {"small": small, "large": large}

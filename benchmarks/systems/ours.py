@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import re
+import sys
+
+from livetools import SITE_SCONS, Program
 
 from . import Build, Refused, System, Taken
 
@@ -34,3 +37,34 @@ def reason(text: str) -> str:
         if line.endswith("nothing changed:"):
             return lines[number + 1]
     return lines[-1] if lines else "no reason given"
+
+
+class Watch(System):
+    """`scons hotpatch-watch`: one session for as long as the program runs."""
+    name = "scons hotpatch-watch"
+    kind = "hotreload"
+    _session: Program | None = None
+
+    def start(self) -> None:
+        super().start()
+        argv = [sys.executable, "-m", "SCons", "-Q", f"--site-dir={SITE_SCONS}", f"KIND={self.kind}", "hotpatch-watch"]
+        self._session = Program(argv, cwd=self.path, env=self.env)
+        self._session.expect(r"^watching .*\n", timeout=600)
+
+    def update(self, edited: list[str]) -> Taken:
+        """The save itself is what the session waits for."""
+        assert self._session
+        said = self._session.expect(_OUTCOME, timeout=120)
+        if not said["live"]:
+            raise Refused(said["mistake"] or said["reason"] or said["deadline"])
+        return taken(Build(0, said["live"]))
+
+    def stop(self) -> None:
+        if self._session:
+            self._session.kill()
+            self._session = None
+        super().stop()
+
+
+_OUTCOME = (r"^(?P<live>\S+ \(pid \d+\): .* live, generation \d+.*\n(?:  .*\n)*?  took .*)\n|"
+            r"^.*nothing changed:\n *(?P<reason>.*)\n|^hotpatch: (?P<deadline>.*)\n|^(?P<mistake>.*error:.*)\n")
