@@ -288,6 +288,7 @@ _TEMPORARY = ".tmp-"
 _PLAIN = "plain.json"
 _STALE_SECONDS = 24 * 3600        # what nobody refers to is left alone this long: its writer may still be at work
 _POLL_SECONDS = 0.02
+_BUNDLES = 256                     # that are kept in memory, each with its payload
 
 
 class Store:
@@ -298,6 +299,8 @@ class Store:
         self.root = Path(root)
         self.lock_seconds = lock_seconds
         self._held = threading.local()
+        self._bundles: dict[Path, tuple[tuple[int, ...], Bundle]] = {}       # by path, with what says that it is the same file
+        self._bundles_lock = threading.Lock()
 
     # ---- images ---------------------------------------------------------------------------------
 
@@ -444,8 +447,18 @@ class Store:
         return [self.bundle(path) for path in self.chain(build_id)]
 
     def bundle(self, path: Path) -> Bundle:
-        """One of a chain, read and checked."""
-        return bundle.read(path)
+        """One of a chain, read and checked: once, as long as it is the same file. Not to be changed."""
+        found = os.stat(path)
+        stamp = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        known = self._bundles.get(path)
+        if known is None or known[0] != stamp:
+            known = stamp, bundle.read(path)
+        with self._bundles_lock:
+            self._bundles.pop(path, None)
+            self._bundles[path] = known
+            if len(self._bundles) > _BUNDLES:
+                del self._bundles[next(iter(self._bundles))]
+        return known[1]
 
     def append(self, build_id: str, made: Bundle) -> Path:
         """Make `made` the next generation of an image; returns its file.
@@ -533,7 +546,8 @@ class Store:
         """The file that holds what a generation of `live` brought: the image, or a payload. Not to be changed."""
         if generation == 0:
             return elf.read(live.path)
-        patch = self.bundles(live.build_id)[generation - 1].image(live.build_id)
+        chain = self.chain(live.build_id)
+        patch = self.bundle(chain[generation - 1]).image(live.build_id) if generation <= len(chain) else None
         if patch is None:
             raise Damaged(self._chain(live.build_id), f"generation {generation}", "brings nothing to this image")
         return elf.parse(patch[1], f"payload of generation {generation}")
