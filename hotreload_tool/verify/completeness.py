@@ -13,12 +13,14 @@ from typing import Any
 from .. import names
 from ..payload import NEW_SUFFIX
 from . import handlers
+from .instructions import targets
 from .lines import Lines
 from .linked import FUNC, OBJECT, Linked, Unreadable
-from .lockstep import Different, Lockstep, Pair, targets
+from .lockstep import Different, Lockstep, Pair
 from .side import Side
 from .space import Space
 from .tables import Payload
+from .updates import is_numbered, without_number
 from .verdict import Verdict
 
 _DAMAGE = (Unreadable, IndexError, ValueError, KeyError, OverflowError)
@@ -81,7 +83,7 @@ class _Work:
         self.new, self.old = new, old
         self.found = Comparison()
         lines = Lines()
-        self.lock = Lockstep(new, old, lambda: self.boundaries, lambda new_at, old_at, a, b: lines.own(
+        self.lock = Lockstep(new, old, lambda: self.boundaries, is_noise=lambda new_at, old_at, a, b: lines.own(
             new.space.file_at(new_at), new_at, a) and lines.own(old.space.file_at(old_at), old_at, b))
 
     def run(self) -> Comparison:
@@ -176,25 +178,47 @@ class _Work:
                     or name.endswith(names.SLOT_SUFFIX):
                 continue
             old = self.lock.counterpart(address)
-            old = self.old.data.get(name) if old is None else old
-            if old is None:
+            candidates = self._candidates(name, self.new.is_constant(address)) if old is None else [old]
+            if not candidates:
                 missing.append((name, address))
             else:
-                self._object(name, address, old)
+                self._object(name, address, candidates)
         return missing
 
-    def _object(self, name: str, new: int, old: int) -> None:
+    def _candidates(self, name: str, constant: bool) -> list[int]:
+        """Objects of the process that may be the one of this name; several where numbers of static locals say nothing."""
+        own = [self.old.data[name]] if name in self.old.data else []
+        return own + (self._by_stem.get(without_number(name), []) if constant and is_numbered(name) else [])
+
+    @cached_property
+    def _by_stem(self) -> dict[tuple[str, str], list[int]]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for name, address in self.old.data.items():
+            if self.old.is_constant(address):
+                found.setdefault(without_number(name), []).append(address)
+        return found
+
+    def _object(self, name: str, new: int, candidates: list[int]) -> None:
+        """Of several constants any that is the same will do; what differs is told of the first."""
         size = max(s.size for s in self.new.space.symbols_at(new) if s.type == OBJECT)
-        try:
-            digest = self.lock.content(new, old, size, name)
-        except (Different, *_DAMAGE) as e:
-            if self.new.is_constant(new) or self.old.space.file_at(old) is not self.old.space.image:
-                self.found.different.setdefault(name, str(e))
-            elif self._is_written_as_new(name, new, old, size):
-                self.found.kept.append(name)
-        else:
-            if self.new.is_constant(new):
-                self.found.same.setdefault(name, digest)
+        constant = self.new.is_constant(new)
+        said, waiting = [], len(self.lock.waiting)
+        for old in candidates:
+            try:
+                digest = self.lock.content(new, old, size, name)
+            except (Different, *_DAMAGE) as e:
+                said.append(str(e))
+                self.lock.forget(waiting)
+            else:
+                if constant:
+                    self.found.same.setdefault(name, digest)
+                said = []
+                break
+        misfit = "" if constant else self._misfit(candidates[0], size)
+        if misfit or said and (constant or self.old.space.file_at(candidates[0]) is not self.old.space.image):
+            self.found.different.setdefault(name, misfit or said[0])
+        elif said and self._is_written_as_new(name, new, candidates[0], size):
+            self.found.kept.append(name)
 
     def _is_written_as_new(self, name: str, new: int, old: int, size: int) -> bool:
         """Whether those parts of a variable that the newest generation writes take what the new image has there."""
@@ -208,6 +232,14 @@ class _Work:
             self.found.different.setdefault(name, f"what is written to it {e}")
             return False
         return True
+
+    def _misfit(self, old: int, size: int) -> str:
+        """What forbids a variable of `size` bytes to be the one at `old`, whatever it holds."""
+        if self.old.is_constant(old):
+            return "the program writes it, and it lies in memory that is read-only here"
+        found = self.old.space.object_at(old)
+        room = found[1] - old if found is not None else size
+        return f"{size} bytes there, and room for {room} here" if size > room else ""
 
     # ---- missing and extra --------------------------------------------------------------------------------------
 
@@ -252,7 +284,15 @@ class _Work:
         found |= {s.value + s.size for known in file.by_address.values() for s in known if s.type == OBJECT}
         found |= {t for known in self._references.values() for t in known}
         found |= {r.addend for r in file.relocations if r.addend > 0}
+        found |= {file.word(at) for at in file.relative_words} | (self._plain_addresses() if self.new.absolute else set())
         return sorted(found)
+
+    def _plain_addresses(self) -> set[int]:
+        """What words of data can refer to in an image whose addresses need no relocation."""
+        file = self.new.space.image
+        kept = [s for s in file.sections if s.name.startswith((".rodata", ".data")) and not s.nobits]
+        words = {file.word(at) for s in kept for at in range(s.address + -s.address % 8, s.end - 7, 8)}
+        return set(filter(self.new.may_be_address, words))
 
     @cached_property
     def reached(self) -> set[int]:

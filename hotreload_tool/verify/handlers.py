@@ -87,12 +87,25 @@ def _table(side: Side, address: int) -> _Table:
     sites_start, actions_start = reader.at, reader.at + size
     filters, end = _filters(reader, site_encoding, actions_start)
     plain = bytes([type_encoding & 0xF, site_encoding]) + reader.data[sites_start:end]
+    for number in sorted(n for n in filters if n < 0):
+        listed = _specification(reader, types_end - number - 1)
+        filters |= set(listed)
+        plain += repr((number, listed)).encode()
     table = _Table(plain, indirect=bool(type_encoding & _INDIRECT))
     width = _ENCODED_SIZE.get(type_encoding & 0xF, 0)
     for number in range(1, max(filters, default=0) + 1 if width else 1):
         reader.at = types_end - number * width
         table.types.append(reader.pointer(type_encoding))
     return table
+
+
+def _specification(reader: Reader, at: int) -> list[int]:
+    """The filters of an exception specification, which lies behind the types and ends with a zero."""
+    reader.at = at
+    found = []
+    while number := reader.uleb():
+        found.append(number)
+    return found
 
 
 def _filters(reader: Reader, encoding: int, actions: int) -> tuple[set[int], int]:

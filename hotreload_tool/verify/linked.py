@@ -20,6 +20,7 @@ PF_X, PF_W, PF_R = 1, 2, 4
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_COMPRESSED = 1, 2, 4, 0x400, 0x800
 DT_NEEDED, DT_SONAME, DT_RPATH, DT_TEXTREL, DT_RUNPATH, DT_FLAGS = 1, 14, 15, 22, 29, 30
 DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_STRSZ, DT_PLTRELSZ, DT_JMPREL = 5, 6, 7, 8, 10, 2, 23
+DT_RELRSZ, DT_RELR = 35, 36
 DT_VERSYM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF
 EM_X86_64 = 62
 NOTYPE, OBJECT, FUNC, SECTION, TLS, IFUNC = 0, 1, 2, 3, 6, 10
@@ -244,6 +245,23 @@ class Linked:
     @cached_property
     def relocation_at(self) -> dict[int, Relocation]:
         return {r.offset: r for r in self.relocations}
+
+    @cached_property
+    def relative_words(self) -> set[int]:
+        """Words to which the load bias is added by the packed table (gABI, DT_RELR); they hold their addends."""
+        found: set[int] = set()
+        raw = self.read(self.tag(DT_RELR), self.tag(DT_RELRSZ)) if self.tag(DT_RELRSZ) else b""
+        at = 0
+        for entry, in struct.iter_unpack("<Q", raw[:len(raw) // 8 * 8]):
+            if entry & 1:
+                found |= {at + 8 * i for i in range(63) if entry >> i + 1 & 1}
+                at += 8 * 63
+            else:
+                found.add(entry)
+                at = entry + 8
+            if len(found) > len(self.data) // 8:
+                raise Unreadable(f"{self.where}: more words are relocated than it can hold")
+        return found
 
     def dynamic_string(self, offset: int) -> str:
         raw = self._dynamic_strings

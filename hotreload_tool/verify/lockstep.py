@@ -9,38 +9,41 @@ from __future__ import annotations
 
 import hashlib
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import NamedTuple
 
-from .. import arch
-from .linked import SHF_EXECINSTR, SHF_WRITE, Unreadable
+from .instructions import (
+    BRANCH,
+    NUMBER,
+    Instruction,
+    blanked,
+    decode,
+    field_of,
+    goes,
+    held_in,
+    loads,
+    numbers,
+    offset_loaded,
+    plain,
+    signed,
+    target_of,
+    tls_address,
+)
+from .linked import OBJECT, SHF_EXECINSTR
 from .side import RESERVE, Place, Pointer, Side
-from .updates import same_name
+from .updates import is_numbered, same_name
 
-_RIP = re.compile(r"\[rip (?P<sign>[+-]) (?P<distance>0x[0-9a-f]+|\d+)\]|\[rip\]")
-_FS = re.compile(r"fs:\[(?P<value>0x[0-9a-f]+|\d+)\]")
-_NUMBER = re.compile(r"(?<![\w.])-?(?:0x[0-9a-f]+|\d+)(?!\w)")
 _WIDTHS = {"byte": 1, "word": 2, "dword": 4, "qword": 8, "xmmword": 16, "ymmword": 32, "zmmword": 64, "tbyte": 10, "xword": 10,
            "fword": 6}
 _WIDTH = re.compile(r"\b(?P<width>[a-z]*(?:byte|word)) ptr \[rip")
-_BRANCH = re.compile(r"^(?:call|jmp|j\w+|loop\w*|jrcxz|jecxz|xbegin)$")
-_CLONE_NUMBER = re.compile(r"\.\d+(?=\.|$)")
-_TEXT = re.compile(rb"[\t\n\r\x1b -\xff]{2,}\0")
-_SHORT_TEXT = re.compile(rb"[\t\n\r\x1b -~]?\0")     # where nothing is aligned, a number is not what lies there
+_CLONENUMBER = re.compile(r"\.\d+(?=\.|$)")
+_TEXT = re.compile(rb"[\t\n\r\x1b -\xff]*\0")
+_ALIGNMENT = 32           # bytes; the most that compilers align content to which is not larger
+_NEAR = 64                # bytes; compilers refer to `array - 8` by what precedes it
+_DISTANCES = "reltable."   # LLVM's pass RelLookupTableConverter names its tables so
 _TABLE = 3                # entries that no other content has by accident
-_STRIDE = 256             # bytes of plain content that are compared at once
 _MOST = 1 << 20           # bytes of nameless content that are walked
-
-
-class Instruction(NamedTuple):
-    at: int
-    size: int
-    mnemonic: str
-    operands: str
-    data: bytes
 
 
 class Different(Exception):
@@ -62,39 +65,51 @@ class Lockstep:
     new: Side
     old: Side
     boundaries: Callable[[], list[int]]                # of the new side's nameless content
+    same_owner: Callable[[int, int], bool] = lambda new, old: True      # of two static locals: whether one function has them
     is_noise: Callable[[int, int, int, int], bool] = lambda new_at, old_at, new, old: False
     waiting: list[Pair] = field(default_factory=list)
     noise: list[str] = field(default_factory=list)     # differences that only tell where the source stands
     _met: set[tuple[str, int, int]] = field(default_factory=set)
     _statics: dict[int, int] = field(default_factory=dict)       # start in the new image -> start in the process
     _statics_back: dict[int, int] = field(default_factory=dict)
+    _constants: dict[int, int] = field(default_factory=dict)
     _thread_locals: dict[str, int] = field(default_factory=dict)
 
     # ---- places -------------------------------------------------------------------------------------------------
 
     def counterpart(self, new: int) -> int | None:
         """The object of the process that was found to be the one at `new`, though it is called otherwise."""
-        return self._statics.get(new)
+        return self._statics.get(new, self._constants.get(new))
 
     def same_place(self, new: int, old: int, owner: str, size: int = 0) -> bool:
         """Whether an address means the same on both sides. Queues what has to be walked for that."""
-        mine, theirs = self.new.names_at(new), self.old.names_at(old)
-        if mine & theirs:
+        if any(self._is_firm(name) for name in self.new.names_at(new) & self.old.names_at(old)):
             return True
         if new in self.new.space.stubs or old in self.old.space.stubs or new in self.new.linkage or old in self.old.linkage:
             return False
         one, two = self.new.function_at(new), self.old.function_at(old)
         if one is not None or two is not None:
             return one is not None and two is not None and one.offset == two.offset and self._same_function(one, two, owner)
+        return self._same_data(new, old, owner, size)
+
+    def _same_data(self, new: int, old: int, owner: str, size: int) -> bool:
         here, there = self.new.object_at(new), self.old.object_at(old)
-        named = _inside(here) or self._is_writable(new)       # elsewhere nameless content may lie behind an object
-        if named and here is not None and there is not None and self._same_object(here, there):
+        named = _inside(here) or self._is_writable(self.new, new)       # elsewhere nameless content may lie behind an object
+        if named and here is not None and there is not None and self._same_object(here, there, owner):
             return True
-        if named and self._explained_nearby(new, old):
+        if _inside(here) or _inside(there) and self._is_writable(self.old, old):
+            return False
+        if self._is_writable(self.new, new) and self._explained_nearby(new, old):
             return True
-        if _inside(here) or _inside(there):
+        beside = not size and self._is_beside(self.new, new) and self._is_beside(self.old, old)
+        if beside and not self._explained_nearby(new, old):
             return False
         return self._nameless(new, old, size, owner)
+
+    def _is_firm(self, name: str) -> bool:
+        """Whether things that bear one name are one thing: numbers of static locals say nothing, nor do names that files which
+        are not instrumented have for themselves."""
+        return not is_numbered(name) and name not in self.new.repeated and name not in self.old.repeated
 
     def _same_code(self, one: Place, two: Place, owner: str) -> bool:
         """Clones, cold halves, and functions without stubs: their content decides, and that the names go together."""
@@ -103,25 +118,35 @@ class Lockstep:
         self.queue(Pair("code", one.start, two.start, 0, owner))
         return True
 
-    def _same_object(self, here: Place, there: Place) -> bool:
+    def _same_object(self, here: Place, there: Place, owner: str) -> bool:
         if here.offset != there.offset:
             return False
-        mine = self.new.names_at(here.start)
-        theirs = self.old.names_at(there.start)
-        if mine & theirs and not any(_numbered(n) for n in mine):
+        mine, theirs = self.new.names_at(here.start), self.old.names_at(there.start)
+        if any(map(self._is_firm, mine & theirs)):
             return True
         known, back = self._statics.get(here.start), self._statics_back.get(there.start)
         if known is not None or back is not None:
             return known == there.start and back == here.start
         if not any(same_name(a, b) for a in mine for b in theirs):
             return False
+        if self.new.is_constant(here.start) and self.old.is_constant(there.start):
+            return self._same_constant(here, there, owner)
+        if not self.same_owner(here.start, there.start):
+            return False
         self._statics[here.start], self._statics_back[there.start] = there.start, here.start
         return True
 
+    def _same_constant(self, here: Place, there: Place, owner: str) -> bool:
+        """Constants whose names say nothing (`__func__`) are what they hold; several of one content may have become one."""
+        if here.symbol.size != there.symbol.size:
+            return False
+        self._constants.setdefault(here.start, there.start)
+        self.queue(Pair("content", here.start, there.start, here.symbol.size, owner))
+        return True
+
     def _explained_nearby(self, new: int, old: int) -> bool:
-        """Whether both lie at one distance from an object of one name: compilers refer to `array - 8` by what precedes it.
-        Never asked of places where there may be nameless content, which could be two things at one distance."""
-        for distance in (1, 2, 4, 8, 16, 24, 32, 48, 64):
+        """Whether both lie at one distance from an object of one name: compilers refer to `array - 8` by what precedes it."""
+        for distance in (1, 2, 4, 8, 16, 24, 32, 48, _NEAR):
             for step in (distance, -distance):
                 here, there = self.new.object_at(new + step), self.old.object_at(old + step)
                 if here is not None and there is not None and here.offset == there.offset \
@@ -129,10 +154,31 @@ class Lockstep:
                     return True
         return False
 
-    def _is_writable(self, new: int) -> bool:
-        file = self.new.space.file_at(new)
-        section = file.section_of(new) if file is not None else None
-        return section is not None and bool(section.flags & SHF_WRITE)
+    def _is_beside(self, side: Side, address: int) -> bool:
+        """Whether a place among constants may be the end of a named one, or be one before it: between them is padding."""
+        here = side.object_at(address)
+        found = side.space.object_at(address)
+        if here is None or found is None or self._ends_text(side, address):
+            return False
+        end = found[1]
+        if here.offset == here.symbol.size:
+            return True
+        return 0 < end - address <= _NEAR and any(s.type == OBJECT for s in side.space.symbols_at(end)) \
+            and not any(side.read(address, end - address))
+
+    @staticmethod
+    def _ends_text(side: Side, address: int) -> bool:
+        """Whether the zero at `address` is the end of a text."""
+        if side.space.file_at(address - 1, 2) is None or _inside(side.object_at(address - 1)):
+            return False
+        last, end = side.read(address - 1, 2)
+        return last >= 0x20 and not end
+
+    @staticmethod
+    def _is_writable(side: Side, address: int) -> bool:
+        """By the program: what is relocated and then sealed is as constant as the rest."""
+        file = side.space.file_at(address)
+        return file is not None and file.section_of(address) is not None and not side.is_constant(address)
 
     def _nameless(self, new: int, old: int, size: int, owner: str) -> bool:
         if not self._holds(self.new, new) or not self._holds(self.old, old):
@@ -146,10 +192,14 @@ class Lockstep:
         return section is not None and not section.flags & SHF_EXECINSTR
 
     def queue(self, pair: Pair) -> None:
-        key = (f"{pair.kind}{pair.size}", pair.new, pair.old)
-        if key not in self._met:
-            self._met.add(key)
+        if _key(pair) not in self._met:
+            self._met.add(_key(pair))
             self.waiting.append(pair)
+
+    def forget(self, count: int) -> None:
+        """What was queued after the first `count`: it belongs to something that is not the one looked for."""
+        while len(self.waiting) > count:
+            self._met.discard(_key(self.waiting.pop()))
 
     def met_old(self) -> set[int]:
         """Addresses of the process that were walked, or are to be."""
@@ -183,8 +233,8 @@ class Lockstep:
     def code(self, new: int, old: int, size: int, owner: str) -> str:
         """Walk `size` bytes of code; returns the digest, equal on both sides. Raises Different."""
         digest = hashlib.blake2b(b"%d:" % size, digest_size=16)
-        ours = _decode(self.new.space.read(new, size), new)
-        theirs = _decode(self.old.space.read(old, size), old)
+        ours = decode(self.new.space.read(new, size), new)
+        theirs = decode(self.old.space.read(old, size), old)
         i = j = 0
         while i < len(ours) and j < len(theirs):
             mine, other = ours[i], theirs[j]
@@ -210,36 +260,61 @@ class Lockstep:
 
     def content(self, new: int, old: int, size: int, owner: str) -> str:
         """Walk `size` bytes of data; returns the digest. Raises Different."""
-        ours, theirs = self.new.read(new, size), self.old.read(old, size)
+        if any(name.startswith(_DISTANCES) for name in self.new.names_at(new)):
+            return self._distances(new, old, size, owner)
+        ours, theirs = bytearray(self.new.read(new, size)), bytearray(self.old.read(old, size))
         digest = hashlib.blake2b(b"%d:" % size, digest_size=16)
-        at = 0
-        while at < size:
-            step = min(_STRIDE, size - at)
-            if (new + at) % _STRIDE == 0 and ours[at:at + step] == theirs[at:at + step] and self.new.is_plain(
-                    new + at, step) and self.old.is_plain(old + at, step):
-                digest.update(ours[at:at + step])
-                at += step
+        end = 0
+        for at in self._words(new, old, ours, theirs):
+            if at < end:
                 continue
-            if size - at >= 8:
-                mine, other = self.new.pointer(new + at), self.old.pointer(old + at)
-                word = ours[at:at + 8], theirs[at:at + 8]
-                if mine is not None or other is not None or (new + at) % 8 == 0 and word[0] != word[1]:
-                    if self._same_word(mine, other, word, owner):
-                        digest.update(b"|pointer")
-                        at += 8
-                        continue
-                    if mine is not None or other is not None:
-                        raise Different(f"at +{at:#x}: {self.say(self.new, mine)} there, {self.say(self.old, other)} here")
-            if ours[at] != theirs[at]:
-                raise Different(f"at +{at:#x}: byte {ours[at]:#04x} there, {theirs[at]:#04x} here")
-            digest.update(ours[at:at + 1])
-            at += 1
+            mine, other = self.new.pointer(new + at), self.old.pointer(old + at)
+            word = bytes(ours[at:at + 8]), bytes(theirs[at:at + 8])
+            if self._same_word(mine, other, word, owner):
+                digest.update(b"|%d" % at)
+                ours[at:at + 8] = theirs[at:at + 8] = bytes(8)
+                end = at + 8
+            elif mine is not None or other is not None or self._both_refer(word):
+                mine, other = mine or plain(word[0], self.new), other or plain(word[1], self.old)
+                raise Different(f"at +{at:#x}: {self.say(self.new, mine)} there, {self.say(self.old, other)} here")
+        if ours != theirs:
+            at = next(i for i in range(size) if ours[i] != theirs[i])
+            raise Different(f"at +{at:#x}: byte {ours[at]:#04x} there, {theirs[at]:#04x} here")
+        digest.update(ours)
         return digest.hexdigest()
 
+    def _distances(self, new: int, old: int, size: int, owner: str) -> str:
+        """A table of distances from its start to constants, as clang makes them of tables of pointers."""
+        digest = hashlib.blake2b(b"distances:%d" % size, digest_size=16)
+        for at in range(0, size - 3, 4):
+            one, two = (start + int.from_bytes(side.read(start + at, 4), "little", signed=True)
+                        for side, start in ((self.new, new), (self.old, old)))
+            if not self.same_place(one, two, owner):
+                raise Different(f"at +{at:#x}: {self.say(self.new, one)} there, {self.say(self.old, two)} here")
+        return digest.hexdigest()
+
+    def _words(self, new: int, old: int, ours: bytearray, theirs: bytearray) -> list[int]:
+        """Offsets of the words that may hold an address on either side, with relocations or without."""
+        size = len(ours)
+        found = {at - new for at in self.new.relocated(new, size)} | {at - old for at in self.old.relocated(old, size)}
+        if self.new.absolute and any(ours) or ours != theirs:
+            for at in range(-new % 8, size - 7, 8):
+                word = bytes(ours[at:at + 8]), bytes(theirs[at:at + 8])
+                if word[0] != word[1] or self._both_refer(word):
+                    found.add(at)
+        return sorted(found)
+
+    def _both_refer(self, word: tuple[bytes, bytes]) -> bool:
+        """Whether two words of absolute images may be addresses, equal ones of different things."""
+        if not self.new.absolute:
+            return False
+        mine, other = (int.from_bytes(w, "little") for w in word)
+        return self.new.may_be_address(mine) and self.old.may_be_address(other)
+
     def _same_word(self, mine: Pointer | None, other: Pointer | None, word: tuple[bytes, bytes], owner: str) -> bool:
-        """Absolute images, and packed relocations, hold addresses that no relocation shows."""
-        one = mine or _plain(word[0], self.new)
-        two = other or _plain(word[1], self.old)
+        """Absolute images hold addresses that no relocation shows; equal ones may be those of other things."""
+        one = mine or plain(word[0], self.new)
+        two = other or plain(word[1], self.old)
         return one is not None and two is not None and self.same_pointer(one, two, owner)
 
     def nameless(self, pair: Pair) -> str:
@@ -248,7 +323,8 @@ class Lockstep:
         if pair.size:
             return self.content(pair.new, pair.old, pair.size, pair.owner)
         end = self._end(pair.new)
-        if self._entry(pair, 0) is not None:
+        first = self._entry(pair, 0)
+        if first is not None and first[1] is not None:
             table = self._jump_table(pair, min(self._next_boundary(pair.new, end) - pair.new, _MOST))
             if table:
                 return table
@@ -256,10 +332,35 @@ class Lockstep:
             limit = min(self._next_boundary(pair.new, end) - pair.new, _MOST)
             ends = (at for at in range(0, limit - 7, 8) if self._code_at(self.new, pair.new + at) is None)
             return self.content(pair.new, pair.old, next(ends, limit // 8 * 8), pair.owner)
+        if self._ends_text(self.new, pair.new) and self._ends_text(self.old, pair.old):
+            return self.content(pair.new, pair.old, 1, pair.owner)          # an empty text
         ours = self.new.read(pair.new, min(end - pair.new, _MOST))
-        text = _TEXT.match(ours) or ((pair.new % 4 or pair.old % 4) and _SHORT_TEXT.match(ours))
-        size = len(text[0]) if text else min(self._next_boundary(pair.new, end) - pair.new, _MOST)
-        return self.content(pair.new, pair.old, max(size, 1), pair.owner)
+        text = _TEXT.match(ours) if self.new.pointer(pair.new) is None else None
+        size = min(self._next_boundary(pair.new, end) - pair.new, _MOST)
+        size = max(self._without_padding(pair, ours[:size]), len(text[0]) if text else 1)
+        return self.content(pair.new, pair.old, size, pair.owner)
+
+    def _without_padding(self, pair: Pair, ours: bytes) -> int:
+        """How many bytes are to be compared: zeros that align what follows in the new image may be missing where something else
+        follows, or nothing."""
+        held = self._to_the_end_of_an_address(pair.new, ours, len(ours.rstrip(b"\0")))
+        held = max(held, len(ours) - _ALIGNMENT + 1, *(at + 8 - pair.new for at in self.new.relocated(pair.new, len(ours))), 0)
+        file = self.old.space.file_at(pair.old)
+        section = file.section_of(pair.old) if file is not None else None
+        following = self.old.space.object_at(pair.old)
+        ends = ([section.end] if section is not None else []) + ([following[1]] if following is not None else [])
+        if held == len(ours):
+            return held
+        known = self.old.image_targets if file is self.old.space.image else self.old.payload_targets
+        ends += known[bisect_left(known, pair.old + held):bisect_right(known, pair.old + len(ours))]
+        return min((e - pair.old for e in ends if held <= e - pair.old < len(ours)), default=len(ours))
+
+    def _to_the_end_of_an_address(self, start: int, ours: bytes, held: int) -> int:
+        """The upper bytes of an address are zeros: in an absolute image no relocation tells that they are no padding."""
+        first = (held - 1 + start % 8) // 8 * 8 - start % 8           # of the word that the last byte that is not zero lies in
+        if not self.new.absolute or first < 0 or first + 8 > len(ours):
+            return held
+        return first + 8 if self.new.may_be_address(int.from_bytes(ours[first:first + 8], "little")) else held
 
     def _end(self, address: int) -> int:
         file = self.new.space.file_at(address)
@@ -282,7 +383,8 @@ class Lockstep:
             places = self._entry(pair, at)
             if places is None:
                 break
-            if places[0].offset != places[1].offset or not self._same_function(*places, pair.owner):
+            if places[1] is None or places[0].offset != places[1].offset or not self._same_function(
+                    places[0], places[1], pair.owner):
                 raise Different(f"entry {count} of a jump table leads elsewhere")
             digest.update(b"|%d" % places[0].offset)
             count += 1
@@ -300,17 +402,17 @@ class Lockstep:
         """The code whose address a word holds."""
         return side.function_at(int.from_bytes(side.read(address, 8), "little"))
 
-    def _entry(self, pair: Pair, at: int) -> tuple[Place, Place] | None:
-        """The places in code to which a word leads as a distance from the start of the table, on both sides."""
-        found = []
-        for side, start in ((self.new, pair.new), (self.old, pair.old)):
-            if side.space.file_at(start + at, 4) is None:
-                return None
-            place = side.function_at(start + int.from_bytes(side.read(start + at, 4), "little", signed=True))
-            if place is None:
-                return None
-            found.append(place)
-        return found[0], found[1]
+    def _entry(self, pair: Pair, at: int) -> tuple[Place, Place | None] | None:
+        """The places in code to which a word leads as a distance from the start of the table, on both sides; None if it leads to
+        none in the new image."""
+        one, two = (self._led_to(side, start, at) for side, start in ((self.new, pair.new), (self.old, pair.old)))
+        return None if one is None else (one, two)
+
+    @staticmethod
+    def _led_to(side: Side, start: int, at: int) -> Place | None:
+        if side.space.file_at(start + at, 4) is None:
+            return None
+        return side.function_at(start + int.from_bytes(side.read(start + at, 4), "little", signed=True))
 
     def _same_function(self, one: Place, two: Place, owner: str) -> bool:
         mine, theirs = self.new.bodies.get(one.start), self.old.bodies.get(two.start)
@@ -337,30 +439,17 @@ class Lockstep:
         return f"{place.symbol.name}+{place.offset:#x}" if place is not None else f"{what:#x}"
 
 
+def _key(pair: Pair) -> tuple[str, int, int]:
+    return f"{pair.kind}{pair.size}", pair.new, pair.old
+
+
 def _inside(place: Place | None) -> bool:
     return place is not None and place.offset < place.symbol.size
 
 
 def _clone_of(name: str) -> str:
     """A clone's name without its numbers, which the compiler gives anew in each compilation."""
-    return _CLONE_NUMBER.sub("", name.partition("@")[0].removesuffix(".hr_new"))
-
-
-def _numbered(name: str) -> bool:
-    """Whether it may be a static local, whose number says nothing."""
-    stem, dot, number = name.partition("~")[0].rpartition(".")
-    return bool(dot) and number.isdecimal()
-
-
-def _plain(word: bytes, side: Side) -> Pointer | None:
-    value = int.from_bytes(word, "little")
-    return Pointer(value) if value >= 0x1000 and side.space.file_at(value) is not None else None
-
-
-@lru_cache(maxsize=2048)       # the new image's code is asked for twice, and again with the next bundle
-def _decode(code: bytes, address: int) -> list[Instruction]:
-    return [Instruction(at, size, m.rpartition(" ")[2], o, code[at - address:at - address + size])
-            for at, size, m, o in arch.x86_64.disassembly(code, address)]
+    return _CLONENUMBER.sub("", name.partition("@")[0].removesuffix(".hr_new"))
 
 
 def _shown(mine: Instruction, other: Instruction) -> str:
@@ -387,7 +476,7 @@ class _Step:
             return False
         if "rip" in mine.operands or "rip" in other.operands:
             return self._by_place(mine, other)
-        if _BRANCH.match(mine.mnemonic) and mine.operands.startswith("0x") and other.operands.startswith("0x"):
+        if BRANCH.match(mine.mnemonic) and mine.operands.startswith("0x") and other.operands.startswith("0x"):
             return self._branch(mine, other)
         if mine.data == other.data and not self._may_refer(mine, other):
             self.token = b"|" + mine.data
@@ -418,17 +507,17 @@ class _Step:
 
     def _by_place(self, mine: Instruction, other: Instruction) -> bool:
         """An operand relative to the instruction."""
-        one, two = _target(mine), _target(other)
+        one, two = target_of(mine), target_of(other)
         if one is None or two is None:
             return False
-        fields = _field(mine, one - mine.at - mine.size), _field(other, two - other.at - other.size)
-        if _blanked(mine.data, fields[0]) != _blanked(other.data, fields[1]):
+        fields = field_of(mine, one - mine.at - mine.size), field_of(other, two - other.at - other.size)
+        if blanked(mine.data, fields[0]) != blanked(other.data, fields[1]):
             return False
-        self.token = b"|" + _blanked(mine.data, fields[0]) + self._name(one)
+        self.token = b"|" + blanked(mine.data, fields[0]) + self._name(one)
         if self._own(one, two):
             return True
         if self.lock.new.is_got(one) and self.lock.old.is_got(two):
-            held = _held(self.lock.new, one), _held(self.lock.old, two)
+            held = held_in(self.lock.new, one), held_in(self.lock.old, two)
             if self.lock.same_pointer(*held, self.owner):
                 return True
             self.why = f"takes {self.lock.say(self.lock.new, held[0])} there, {self.lock.say(self.lock.old, held[1])} here"
@@ -445,37 +534,31 @@ class _Step:
     def _may_refer(self, mine: Instruction, other: Instruction) -> bool:
         if "fs:[0x" in mine.operands:
             return True
-        return self.lock.new.absolute and any(self._is_address(v) for v in _numbers(mine.operands))
-
-    def _is_address(self, value: int) -> bool:
-        """Numbers may be anything; an address is one only where a program can have something that it refers to."""
-        image = self.lock.new.space.image
-        section = image.section_of(value) if value >= 0x1000 else None
-        return section is not None and (bool(section.flags & (SHF_WRITE | SHF_EXECINSTR)) or section.name.startswith(".rodata"))
+        return self.lock.new.absolute and any(map(self.lock.new.may_be_address, numbers(mine.operands)))
 
     def _by_number(self, mine: Instruction, other: Instruction) -> bool:
         """Instructions that differ in numbers alone, each of which means the same."""
-        if _NUMBER.sub("N", mine.operands) != _NUMBER.sub("N", other.operands):
+        if NUMBER.sub("N", mine.operands) != NUMBER.sub("N", other.operands):
             return False
-        one, two = _numbers(mine.operands), _numbers(other.operands)
+        one, two = numbers(mine.operands), numbers(other.operands)
         fs = "fs:[" in mine.operands
         for a, b in zip(one, two):
             if not self._same_number(mine, other, a, b, fs):
                 self.why = self.why or f"{_shown(mine, other)}"
                 return False
-        self.token = b"|" + mine.mnemonic.encode() + _NUMBER.sub("N", mine.operands).encode()
+        self.token = b"|" + mine.mnemonic.encode() + NUMBER.sub("N", mine.operands).encode()
         return True
 
     def _same_number(self, mine: Instruction, other: Instruction, a: int, b: int, fs: bool) -> bool:
         lock = self.lock
         size = lock.new.tls_size, lock.old.tls_size
-        x, y = _signed(a), _signed(b)
+        x, y = signed(a), signed(b)
         if -size[0] <= x < 0 and -size[1] <= y < 0 and (fs or x != y):
             if lock.same_thread_local(x + size[0], y + size[1]):
                 return True
         if fs and (x < 0 or y < 0):
             return False
-        if lock.new.absolute and self._is_address(a) and lock.old.space.file_at(b) is not None:
+        if lock.new.absolute and lock.new.may_be_address(a) and lock.old.space.file_at(b) is not None:
             return self._own(a, b) or lock.same_place(a, b, self.owner)
         if a == b:
             return True
@@ -500,7 +583,7 @@ class _Step:
 
     def _address_loaded(self, ours: list[Instruction], theirs: list[Instruction]) -> tuple[int, int] | None:
         """`lea S(%rip), %r`, `mov $S, %r` or `mov S@GOTPCREL(%rip), %r`."""
-        one, two = _loads(ours[0], self.lock.new), _loads(theirs[0], self.lock.old)
+        one, two = loads(ours[0], self.lock.new), loads(theirs[0], self.lock.old)
         if one is None or two is None or one[0] != two[0] or ours[0].size != theirs[0].size:
             return None
         if self.lock.same_pointer(one[1], two[1], self.owner):
@@ -510,7 +593,7 @@ class _Step:
 
     def _call_through_word(self, ours: list[Instruction], theirs: list[Instruction]) -> tuple[int, int] | None:
         """`call *S@GOTPCREL(%rip)`, or `call S` with a prefix or a nop to fill six bytes."""
-        one, two = _goes(ours, self.lock.new), _goes(theirs, self.lock.old)
+        one, two = goes(ours, self.lock.new), goes(theirs, self.lock.old)
         if one is None or two is None or one[0] != two[0]:
             return None
         if self.lock.same_pointer(one[1], two[1], self.owner):
@@ -520,7 +603,7 @@ class _Step:
 
     def _offset_loaded(self, ours: list[Instruction], theirs: list[Instruction]) -> tuple[int, int] | None:
         """`mov x@gottpoff(%rip), %r` or `mov $x@tpoff, %r`."""
-        one, two = _offset(ours[0], self.lock.new), _offset(theirs[0], self.lock.old)
+        one, two = offset_loaded(ours[0], self.lock.new), offset_loaded(theirs[0], self.lock.old)
         if one is None or two is None or one[0] != two[0] or ours[0].size != theirs[0].size:
             return None
         sizes = self.lock.new.tls_size, self.lock.old.tls_size
@@ -528,142 +611,9 @@ class _Step:
 
     def _thread_local_address(self, ours: list[Instruction], theirs: list[Instruction]) -> tuple[int, int] | None:
         """A call of __tls_get_addr, or what it is relaxed to: the same number of bytes, the address in %rax."""
-        one, two = _tls_address(ours, self.lock.new), _tls_address(theirs, self.lock.old)
+        one, two = tls_address(ours, self.lock.new), tls_address(theirs, self.lock.old)
         if one is None or two is None or one[1:] != two[1:] and one[1] != two[1]:
             return None
         if one[0] is None or two[0] is None:          # the block itself, in the local dynamic model
             return (one[2], two[2]) if one[0] is two[0] else None
         return (one[2], two[2]) if self.lock.same_thread_local(one[0], two[0]) else None
-
-
-def _target(instruction: Instruction) -> int | None:
-    match = _RIP.search(instruction.operands)
-    if match is None:
-        return None
-    distance = int(match["distance"], 0) if match["distance"] else 0
-    return instruction.at + instruction.size + (-distance if match["sign"] == "-" else distance)
-
-
-def _field(instruction: Instruction, distance: int) -> int:
-    """Where in the instruction the displacement lies; an immediate may follow it."""
-    wanted = distance.to_bytes(4, "little", signed=True)
-    for behind in (0, 1, 2, 4):
-        at = instruction.size - 4 - behind
-        if at > 0 and instruction.data[at:at + 4] == wanted:
-            return at
-    raise Unreadable(f"the displacement of the instruction at {instruction.at:#x} is not found")
-
-
-def _blanked(data: bytes, field_: int) -> bytes:
-    return data[:field_] + bytes(4) + data[field_ + 4:]
-
-
-def _numbers(operands: str) -> list[int]:
-    return [int(n, 0) for n in _NUMBER.findall(operands)]
-
-
-def _signed(value: int) -> int:
-    """Capstone prints a displacement of fs as unsigned, of 32 or 64 bits."""
-    if value >= 1 << 63:
-        return value - (1 << 64)
-    return value - (1 << 32) if 1 << 31 <= value < 1 << 32 else value
-
-
-def _held(side: Side, address: int) -> Pointer | None:
-    """The address in a word: by its relocation, or as an absolute image has it."""
-    return side.pointer(address) or _plain(side.space.read(address, 8), side)
-
-
-def _loads(instruction: Instruction, side: Side) -> tuple[str, Pointer] | None:
-    """(register, what it is given) of an instruction that loads an address."""
-    register, _, rest = instruction.operands.partition(", ")
-    target = _target(instruction)
-    if instruction.mnemonic == "lea" and target is not None:
-        return register, Pointer(target)
-    if instruction.mnemonic == "mov" and target is not None and rest.startswith("qword ptr [rip"):
-        held = _held(side, target) if side.space.file_at(target, 8) is not None else None
-        return (register, held) if held is not None and held.kind == "address" else None
-    if instruction.mnemonic == "mov" and re.fullmatch(r"0x[0-9a-f]+", rest) and side.absolute:
-        return register, Pointer(int(rest, 16))
-    return None
-
-
-def _goes(instructions: list[Instruction], side: Side) -> tuple[str, Pointer, int] | None:
-    """("call" or "jmp", where to, instructions) of six bytes that go somewhere."""
-    first = instructions[0]
-    if first.mnemonic not in ("call", "jmp"):
-        return None
-    target = _target(first)
-    if target is not None and first.size == 6:
-        held = _held(side, target)
-        return (first.mnemonic, held, 1) if held is not None else None
-    if not first.operands.startswith("0x"):
-        return None
-    goal = Pointer(int(first.operands, 16), side.linkage.get(int(first.operands, 16), ""))
-    if first.size == 6:
-        return first.mnemonic, goal, 1
-    if first.size == 5 and len(instructions) > 1 and instructions[1].mnemonic == "nop" and instructions[1].size == 1:
-        return first.mnemonic, goal, 2
-    return None
-
-
-def _offset(instruction: Instruction, side: Side) -> tuple[str, int] | None:
-    """(register, offset from the thread pointer) of an instruction that loads one."""
-    register, _, rest = instruction.operands.partition(", ")
-    target = _target(instruction)
-    if instruction.mnemonic not in ("mov", "add", "lea"):
-        return None
-    if target is not None and instruction.mnemonic != "lea" and side.space.file_at(target, 8) is not None:
-        held = side.pointer(target)
-        if held is not None and held.kind == "tls" and held.address is not None:
-            return register, held.address - side.tls_size
-        value = int.from_bytes(side.space.read(target, 8), "little", signed=True) if held is None else 0
-        return (register, value) if -side.tls_size <= value < 0 else None
-    found = re.fullmatch(r"-?0x[0-9a-f]+|-\d+", rest) or re.fullmatch(rf"\[{register} ([+-] 0x[0-9a-f]+)\]", rest)
-    if found is None:
-        return None
-    value = _signed(int((found[1] if found.lastindex else found[0]).replace(" ", ""), 0))
-    return (register, value) if -side.tls_size <= value < 0 else None
-
-
-def _tls_address(instructions: list[Instruction], side: Side) -> tuple[int | None, int, int] | None:
-    """(offset in the block or None for its start, bytes, instructions) of code that puts a thread-local's address into %rax."""
-    if len(instructions) < 2:
-        return None
-    first, second = instructions[:2]
-    target = _target(first)
-    calls = second.mnemonic == "call" and "__tls_get_addr" in _called(second, side)
-    if first.mnemonic == "lea" and first.operands.startswith("rdi, ") and target is not None and calls:
-        words = side.pointer(target), int.from_bytes(side.space.read(target + 8, 8), "little")
-        held = side.pointer(target + 8)
-        offset = held.address if held is not None and held.address is not None else words[1]
-        is_start = first.size == 7 and offset == 0
-        return None if is_start else offset, first.size + second.size, 2
-    if first.mnemonic == "mov" and first.operands in ("rax, qword ptr fs:[0]", "rax, qword ptr fs:[0x0]"):
-        if first.size >= 12:
-            return None, first.size, 1
-        match = re.fullmatch(r"rax, \[rax ([+-]) (0x[0-9a-f]+|\d+)\]", second.operands)
-        if second.mnemonic == "lea" and match:
-            value = int(match[2], 0) * (-1 if match[1] == "-" else 1)
-            return value + side.tls_size, first.size + second.size, 2
-    return None
-
-
-def _called(instruction: Instruction, side: Side) -> frozenset[str]:
-    target = _target(instruction)
-    if target is not None:
-        held = side.pointer(target)
-        return frozenset({held.name}) if held is not None else frozenset()
-    return side.names_at(int(instruction.operands, 16)) if instruction.operands.startswith("0x") else frozenset()
-
-
-def targets(code: bytes, address: int) -> Iterator[int]:
-    """Every address that code refers to."""
-    for instruction in _decode(code, address):
-        target = _target(instruction)
-        if target is not None:
-            yield target
-        elif instruction.operands.startswith("0x") and _BRANCH.match(instruction.mnemonic):
-            yield int(instruction.operands, 16)
-        else:
-            yield from _numbers(instruction.operands)

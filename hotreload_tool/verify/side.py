@@ -5,7 +5,7 @@ updates have been written, and of two functions of one name only the newer one h
 """
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
@@ -13,8 +13,9 @@ from typing import NamedTuple
 from ..names import CALL_SUFFIX, LOCAL_SEPARATOR
 from ..payload import NEW_SUFFIX
 from . import tables
-from .linked import FUNC, NOTYPE, OBJECT, SHF_TLS, SHF_WRITE, TLS, Linked, Symbol, Unreadable
+from .linked import FUNC, NOTYPE, OBJECT, SHF_EXECINSTR, SHF_TLS, SHF_WRITE, TLS, Linked, Symbol, Unreadable
 from .space import Space, stub_slot
+from .updates import is_numbered
 
 RESERVE = "hr_tls_reserve"        # names.TLS_RESERVE: room in which new thread-locals live
 
@@ -113,6 +114,21 @@ class Side:
                 found.setdefault(symbol.value, []).append(bare(symbol.name))
         return found
 
+    @cached_property
+    def payload_targets(self) -> list[int]:
+        """What the code of the payloads refers to, sorted."""
+        return self._targets(range(1, len(self.space.files)))
+
+    @cached_property
+    def image_targets(self) -> list[int]:
+        """What the code of the image refers to, sorted: seldom asked for, and a walk over all of it."""
+        return self._targets(range(1))
+
+    def _targets(self, files: Iterable[int]) -> list[int]:
+        from .instructions import targets
+        code = [(self.space.files[i], symbol) for i in files for symbol in self._functions[i][1]]
+        return sorted({t for file, s in code for t in targets(file.read(s.value, s.size), s.value)})
+
     # ---- linkage ------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -145,8 +161,28 @@ class Side:
             return frozenset({self.linkage[address]})
         if address in self.space.stubs:
             return self.stub_names.get(address, frozenset())
-        return distinct(bare(s.name) for s in self.space.symbols_at(address) if s.type in (OBJECT, NOTYPE)
-                        and not s.name.endswith((NEW_SUFFIX, CALL_SUFFIX)))
+        known = distinct(bare(s.name) for s in self.space.symbols_at(address) if s.type in (OBJECT, NOTYPE)
+                         and not s.name.endswith((NEW_SUFFIX, CALL_SUFFIX)))
+        return frozenset(n for n in known if is_numbered(n) or address in self._places.get(n, (address,)))
+
+    @cached_property
+    def _places(self) -> dict[str, set[int]]:
+        """Names of data -> where what bears them lies, in the newest file that has it."""
+        found: dict[str, set[int]] = {}
+        for file in self.space.files:
+            ours: dict[str, set[int]] = {}
+            for address, symbols in file.by_address.items():
+                if self.space.file_at(address) is file:
+                    for name in distinct(bare(s.name) for s in symbols if s.type == OBJECT and s.size
+                                         and not s.name.endswith((NEW_SUFFIX, CALL_SUFFIX)) and not _is_tls(file, s)):
+                        ours.setdefault(name, set()).add(address)
+            found.update(ours)
+        return found
+
+    @cached_property
+    def repeated(self) -> set[str]:
+        """Names that several objects bear."""
+        return {name for name, where in self._places.items() if len(where) > 1}
 
     def object_at(self, address: int) -> Place | None:
         """The data that holds `address`, or that it stands right behind of."""
@@ -159,14 +195,7 @@ class Side:
     @cached_property
     def data(self) -> dict[str, int]:
         """Every named object -> its address, the newest of that name."""
-        found: dict[str, int] = {}
-        for file in self.space.files:
-            for address, symbols in file.by_address.items():
-                if self.space.file_at(address) is file:
-                    known = distinct(bare(s.name) for s in symbols if s.type == OBJECT and s.size
-                                     and not s.name.endswith(NEW_SUFFIX) and not _is_tls(file, s))
-                    found.update(dict.fromkeys(known, address))
-        return found
+        return {name: max(where) for name, where in self._places.items()}
 
     def is_constant(self, address: int) -> bool:
         """Whether an object is one that the program never writes."""
@@ -198,18 +227,12 @@ class Side:
             raise Unreadable(f"nothing lies at {address:#x}")
         return file_, address
 
-    def is_plain(self, address: int, size: int) -> bool:
-        """Whether nothing is relocated or updated in there, so that the file has all that is to be known."""
-        file = self.space.file_at(address, size)
-        if file is None or any(start < address + size and address < start + length for start, length, _, _ in self._updates):
-            return False
-        at = bisect_right(file.relocated, address - 8)
-        return at == len(file.relocated) or file.relocated[at] >= address + size
-
     def pointer(self, address: int) -> Pointer | None:
         """What a relocation puts into the 8 bytes at `address`; None if there is none."""
         file, at = self._origin(address)
         relocation = file.relocation_at.get(at)
+        if relocation is None and at in file.relative_words:
+            return Pointer(file.word(at))
         if relocation is None or relocation.type in (tables.R_NONE, tables.R_COPY):
             return None
         if relocation.type in (tables.R_RELATIVE, tables.R_IRELATIVE):
@@ -224,6 +247,27 @@ class Side:
         addend = relocation.addend if relocation.type == tables.R_64 else 0
         name = symbol.name + (f"+{addend}" if addend else "")
         return Pointer(symbol.value + addend if symbol.defined else None, name)
+
+    @cached_property
+    def _relocated(self) -> list[list[int]]:
+        """For each file (by place in `files`): where the loader writes, sorted."""
+        return [sorted({r.offset for r in file.relocations} | file.relative_words) for file in self.space.files]
+
+    def relocated(self, address: int, size: int) -> set[int]:
+        """Addresses in a range at which the loader may write a pointer."""
+        found = {at for offsets in self._relocated for at in _between(offsets, address, address + size)}
+        for start, length, content, file in self._updates:
+            low, high = max(start, address), min(start + length, address + size)
+            if low < high:
+                offsets = self._relocated[self.space.files.index(file)]
+                found |= {at - content + start for at in _between(offsets, content + low - start, content + high - start)}
+        return {at for at in found if at + 8 <= address + size}
+
+    def may_be_address(self, value: int) -> bool:
+        """Whether a number can be the address of something that a program refers to."""
+        file = self.space.file_at(value) if value >= 0x1000 else None
+        section = file.section_of(value) if file is not None else None
+        return section is not None and (bool(section.flags & (SHF_WRITE | SHF_EXECINSTR)) or section.name.startswith(".rodata"))
 
     # ---- thread-locals ------------------------------------------------------------------------------------------
 
@@ -243,6 +287,10 @@ class Side:
             if symbol.value <= value < symbol.value + max(symbol.size, 1):
                 return bare(symbol.name), value - symbol.value
         return None
+
+
+def _between(offsets: list[int], start: int, end: int) -> list[int]:
+    return offsets[bisect_left(offsets, start):bisect_left(offsets, end)]
 
 
 def _is_tls(file: Linked, symbol: Symbol) -> bool:

@@ -129,10 +129,17 @@ def _is_called(name: str, update: Update, space: Space) -> bool:
 
 
 def same_name(name: str, other: str) -> bool:
-    return name == other or _without_number(name) == _without_number(other)
+    return name == other or without_number(name) == without_number(other)
 
 
-def _without_number(name: str) -> tuple[str, str]:
+def is_numbered(name: str) -> bool:
+    """Whether it may be a static local, whose number says nothing."""
+    stem, dot, number = name.partition("~")[0].rpartition(".")
+    return bool(dot) and number.isdecimal()
+
+
+def without_number(name: str) -> tuple[str, str]:
+    """(the name in the source, the object it is local to)."""
     base, separator, obj = name.partition("~")
     stem, dot, number = base.rpartition(".")
     return (stem, obj) if dot and number.isdecimal() and separator else (base, obj)

@@ -1,0 +1,167 @@
+"""Instructions of linked code: their lengths, and what each refers to on its side."""
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from .. import arch
+from .linked import Unreadable
+from .side import Pointer, Side
+
+_RIP = re.compile(r"\[rip (?P<sign>[+-]) (?P<distance>0x[0-9a-f]+|\d+)\]|\[rip\]")
+NUMBER = re.compile(r"(?<![\w.])-?(?:0x[0-9a-f]+|\d+)(?!\w)")
+BRANCH = re.compile(r"^(?:call|jmp|j\w+|loop\w*|jrcxz|jecxz|xbegin)$")
+
+
+class Instruction(NamedTuple):
+    at: int
+    size: int
+    mnemonic: str
+    operands: str
+    data: bytes
+
+
+@lru_cache(maxsize=2048)       # the new image's code is asked for twice, and again with the next bundle
+def decode(code: bytes, address: int) -> list[Instruction]:
+    return [Instruction(at, size, m.rpartition(" ")[2], o, code[at - address:at - address + size])
+            for at, size, m, o in arch.x86_64.disassembly(code, address)]
+
+
+def plain(word: bytes, side: Side) -> Pointer | None:
+    value = int.from_bytes(word, "little")
+    return Pointer(value) if value >= 0x1000 and side.space.file_at(value) is not None else None
+
+
+def target_of(instruction: Instruction) -> int | None:
+    match = _RIP.search(instruction.operands)
+    if match is None:
+        return None
+    distance = int(match["distance"], 0) if match["distance"] else 0
+    return instruction.at + instruction.size + (-distance if match["sign"] == "-" else distance)
+
+
+def field_of(instruction: Instruction, distance: int) -> int:
+    """Where in the instruction the displacement lies; an immediate may follow it."""
+    wanted = distance.to_bytes(4, "little", signed=True)
+    for behind in (0, 1, 2, 4):
+        at = instruction.size - 4 - behind
+        if at > 0 and instruction.data[at:at + 4] == wanted:
+            return at
+    raise Unreadable(f"the displacement of the instruction at {instruction.at:#x} is not found")
+
+
+def blanked(data: bytes, field_: int) -> bytes:
+    return data[:field_] + bytes(4) + data[field_ + 4:]
+
+
+def numbers(operands: str) -> list[int]:
+    return [int(n, 0) for n in NUMBER.findall(operands)]
+
+
+def signed(value: int) -> int:
+    """Capstone prints a displacement of fs as unsigned, of 32 or 64 bits."""
+    if value >= 1 << 63:
+        return value - (1 << 64)
+    return value - (1 << 32) if 1 << 31 <= value < 1 << 32 else value
+
+
+def held_in(side: Side, address: int) -> Pointer | None:
+    """The address in a word: by its relocation, or as an absolute image has it."""
+    return side.pointer(address) or plain(side.space.read(address, 8), side)
+
+
+def loads(instruction: Instruction, side: Side) -> tuple[str, Pointer] | None:
+    """(register, what it is given) of an instruction that loads an address."""
+    register, _, rest = instruction.operands.partition(", ")
+    target = target_of(instruction)
+    if instruction.mnemonic == "lea" and target is not None:
+        return register, Pointer(target)
+    if instruction.mnemonic == "mov" and target is not None and rest.startswith("qword ptr [rip"):
+        held = held_in(side, target) if side.space.file_at(target, 8) is not None else None
+        return (register, held) if held is not None and held.kind == "address" else None
+    if instruction.mnemonic == "mov" and re.fullmatch(r"0x[0-9a-f]+", rest) and side.absolute:
+        return register, Pointer(int(rest, 16))
+    return None
+
+
+def goes(instructions: list[Instruction], side: Side) -> tuple[str, Pointer, int] | None:
+    """("call" or "jmp", where to, instructions) of six bytes that go somewhere."""
+    first = instructions[0]
+    if first.mnemonic not in ("call", "jmp"):
+        return None
+    target = target_of(first)
+    if target is not None and first.size == 6:
+        held = held_in(side, target)
+        return (first.mnemonic, held, 1) if held is not None else None
+    if not first.operands.startswith("0x"):
+        return None
+    goal = Pointer(int(first.operands, 16), side.linkage.get(int(first.operands, 16), ""))
+    if first.size == 6:
+        return first.mnemonic, goal, 1
+    if first.size == 5 and len(instructions) > 1 and instructions[1].mnemonic == "nop" and instructions[1].size == 1:
+        return first.mnemonic, goal, 2
+    return None
+
+
+def offset_loaded(instruction: Instruction, side: Side) -> tuple[str, int] | None:
+    """(register, offset from the thread pointer) of an instruction that loads one."""
+    register, _, rest = instruction.operands.partition(", ")
+    target = target_of(instruction)
+    if instruction.mnemonic not in ("mov", "add", "lea"):
+        return None
+    if target is not None and instruction.mnemonic != "lea" and side.space.file_at(target, 8) is not None:
+        held = side.pointer(target)
+        if held is not None and held.kind == "tls" and held.address is not None:
+            return register, held.address - side.tls_size
+        value = int.from_bytes(side.space.read(target, 8), "little", signed=True) if held is None else 0
+        return (register, value) if -side.tls_size <= value < 0 else None
+    found = re.fullmatch(r"-?0x[0-9a-f]+|-\d+", rest) or re.fullmatch(rf"\[{register} ([+-] 0x[0-9a-f]+)\]", rest)
+    if found is None:
+        return None
+    value = signed(int((found[1] if found.lastindex else found[0]).replace(" ", ""), 0))
+    return (register, value) if -side.tls_size <= value < 0 else None
+
+
+def tls_address(instructions: list[Instruction], side: Side) -> tuple[int | None, int, int] | None:
+    """(offset in the block or None for its start, bytes, instructions) of code that puts a thread-local's address into %rax."""
+    if len(instructions) < 2:
+        return None
+    first, second = instructions[:2]
+    target = target_of(first)
+    calls = second.mnemonic == "call" and "__tls_get_addr" in _called(second, side)
+    if first.mnemonic == "lea" and first.operands.startswith("rdi, ") and target is not None and calls:
+        words = side.pointer(target), int.from_bytes(side.space.read(target + 8, 8), "little")
+        held = side.pointer(target + 8)
+        offset = held.address if held is not None and held.address is not None else words[1]
+        is_start = first.size == 7 and offset == 0
+        return None if is_start else offset, first.size + second.size, 2
+    if first.mnemonic == "mov" and first.operands in ("rax, qword ptr fs:[0]", "rax, qword ptr fs:[0x0]"):
+        if first.size >= 12:
+            return None, first.size, 1
+        match = re.fullmatch(r"rax, \[rax ([+-]) (0x[0-9a-f]+|\d+)\]", second.operands)
+        if second.mnemonic == "lea" and match:
+            value = int(match[2], 0) * (-1 if match[1] == "-" else 1)
+            return value + side.tls_size, first.size + second.size, 2
+    return None
+
+
+def _called(instruction: Instruction, side: Side) -> frozenset[str]:
+    target = target_of(instruction)
+    if target is not None:
+        held = side.pointer(target)
+        return frozenset({held.name}) if held is not None else frozenset()
+    return side.names_at(int(instruction.operands, 16)) if instruction.operands.startswith("0x") else frozenset()
+
+
+def targets(code: bytes, address: int) -> Iterator[int]:
+    """Every address that code refers to."""
+    for instruction in decode(code, address):
+        target = target_of(instruction)
+        if target is not None:
+            yield target
+        elif instruction.operands.startswith("0x") and BRANCH.match(instruction.mnemonic):
+            yield int(instruction.operands, 16)
+        else:
+            yield from numbers(instruction.operands)
