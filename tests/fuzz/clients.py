@@ -158,7 +158,7 @@ class Hostile:
             image, = self._status().images
             self.program.ask("value", r"^value 77\n" if image.generation else r"^value \d{3,}\n",
                              reject="ERROR|runtime error")
-            if self.done % _EACH == 0 and (now := self._resources()) != self.before:
+            if self.done % _EACH == 0 and self._grew(now := self._resources()):
                 raise Harmed(f"threads and descriptors were {self.before}, and are {now}")
         except (AssertionError, process.NoAgent, process.AgentError) as e:
             raise Harmed(f"{e}\n{self.program.transcript[-4000:]}") from e
@@ -174,9 +174,15 @@ class Hostile:
                     raise
 
     def _resources(self) -> tuple[int, int]:
+        """Threads, and descriptors of all."""
         self._status()                     # whatever was begun before is done
         tasks = list(Path(f"/proc/{self.program.pid}/task").iterdir())
         return len(tasks), sum(len(os.listdir(t / "fd")) for t in tasks)
+
+    def _grew(self, now: tuple[int, int]) -> bool:
+        """One descriptor more or less says nothing: the agent may not have hung up yet on who asked it last. What is left behind
+        again and again is more than that soon."""
+        return now[0] > self.before[0] or now[1] > self.before[1] + 1
 
     def finish(self) -> None:
         """The sound payload goes in, and the program ends well."""
