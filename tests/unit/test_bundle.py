@@ -127,7 +127,7 @@ def test_the_id_covers_image_place_and_maps():
 def test_writing_replaces_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "game.1.hotpatch"
     path.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(bundle, "sync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         bundle.write(path, GOOD)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == [path.name]
