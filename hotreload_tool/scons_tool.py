@@ -38,8 +38,8 @@ _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
 _STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "programs", "runtime")    # all of HOTRELOAD_DIR
 # The modules that make an instrumented object of a compiled one.
-INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "debuginfo", "digest", "dwarf", "elf", "errors",
-                 "instrument", "names", "objectmap", "settings", "survey", "typetext", "unwind")
+INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "calls", "debuginfo", "digest", "dwarf", "elf",
+                 "errors", "instrument", "names", "objectmap", "settings", "survey", "timings", "typetext", "unwind")
 _helped: list[bool] = []
 
 
