@@ -40,6 +40,7 @@ from .errors import Damaged, HotreloadError, NotForImage, Refusal, Refused, abou
 from .live import NO_ID, ImageFacts, ImageSymbol, LiveState, TlsSegment, apply_generations, from_image
 from .names import MAP_SECTION, NOTE_OWNER, SLOT_SUFFIX
 from .objectmap import MapError, unpack_all
+from .stamp import Stamp, stamp
 
 _T = TypeVar("_T")
 INDEX = 1                         # version of facts.json; bump when ImageFacts or what is read changes
@@ -299,7 +300,7 @@ class Store:
         self.root = Path(root)
         self.lock_seconds = lock_seconds
         self._held = threading.local()
-        self._bundles: dict[Path, tuple[tuple[int, ...], Bundle]] = {}       # by path, with what says that it is the same file
+        self._bundles: dict[Path, tuple[Stamp | None, Bundle]] = {}       # by path, with what says that it is the same file
         self._bundles_lock = threading.Lock()
 
     # ---- images ---------------------------------------------------------------------------------
@@ -448,11 +449,10 @@ class Store:
 
     def bundle(self, path: Path) -> Bundle:
         """One of a chain, read and checked: once, as long as it is the same file. Not to be changed."""
-        found = os.stat(path)
-        stamp = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        found = stamp(path)
         known = self._bundles.get(path)
-        if known is None or known[0] != stamp:
-            known = stamp, bundle.read(path)
+        if found is None or known is None or known[0] != found:
+            known = found, bundle.read(path)
         with self._bundles_lock:
             self._bundles.pop(path, None)
             self._bundles[path] = known

@@ -13,13 +13,23 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from .elf import (
+    EM_X86_64,
+    ET_DYN,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_TLS,
+    SHF_WRITE,
+    SHN_LORESERVE,
+    SHT_NOBITS,
+    SHT_STRTAB,
+    STT_TLS,
+)
+
 # System V gABI, chapters 4 and 5; the tables of versions are of LSB Core 5.0, chapter 10.7.
 _EHDR, _SHDR, _SYM = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ")
-_ET_DYN, _EM_X86_64 = 3, 62
-_PROGBITS, _STRTAB, _DYNAMIC, _NOBITS, _DYNSYM = 1, 3, 6, 8, 11
+_DYNAMIC, _DYNSYM = 6, 11
 _VERDEF, _VERSYM = 0x6FFFFFFD, 0x6FFFFFFF
-_WRITE, _ALLOC, _EXECINSTR, _TLS = 1, 2, 4, 0x400
-_SHN_ABS, _STT_TLS = 0xFFF1, 6
 _DT_SONAME = 14
 _CODE, _DATA, _THREAD = 6, 7, 8         # sections of a stand-in that symbols lie in; nothing else is known of these
 
@@ -60,7 +70,7 @@ def _read(path: str, modified: int, size: int) -> _Library:
     """Raises ValueError for a file of another form."""
     data = Path(path).read_bytes()
     header = _EHDR.unpack_from(data)
-    if data[:6] != b"\x7fELF\2\1" or header[1:3] != (_ET_DYN, _EM_X86_64):
+    if data[:6] != b"\x7fELF\2\1" or header[1:3] != (ET_DYN, EM_X86_64):
         raise ValueError(path)
     sections = [_SHDR.unpack_from(data, header[6] + i * _SHDR.size) for i in range(header[12])]
     by_type = {s[1]: s for s in sections if s[1] in (_DYNSYM, _DYNAMIC, _VERDEF, _VERSYM)}
@@ -77,7 +87,7 @@ def _read(path: str, modified: int, size: int) -> _Library:
     versions = content(by_type[_VERSYM])
     return _Library(data[:_EHDR.size], list(_SYM.iter_unpack(content(symbols))), content(sections[symbols[6]]),
                     [v for v, in struct.iter_unpack("<H", versions)], content(by_type[_VERDEF]), by_type[_VERDEF][7], soname[0],
-                    frozenset(i for i, s in enumerate(sections) if s[2] & _EXECINSTR))
+                    frozenset(i for i, s in enumerate(sections) if s[2] & SHF_EXECINSTR))
 
 
 def _wanted(library: _Library, wanted: Collection[str]) -> list[int]:
@@ -99,16 +109,19 @@ def _written(library: _Library, kept: Sequence[int]) -> bytes:
     names = b"\0.dynsym\0.dynstr\0.gnu.version\0.gnu.version_d\0.dynamic\0.text\0.data\0.tbss\0.shstrtab\0"
     dynamic = struct.pack("<QQQQ", _DT_SONAME, library.soname, 0, 0)
     # name, type, flags, content, link, info, entry size; in the order that _CODE, _DATA and _THREAD count in
-    tables = [(".dynsym", _DYNSYM, _ALLOC, symbols, 2, 1, _SYM.size), (".dynstr", _STRTAB, _ALLOC, library.strings, 0, 0, 0),
-              (".gnu.version", _VERSYM, _ALLOC, versions, 1, 0, 2),
-              (".gnu.version_d", _VERDEF, _ALLOC, library.definitions, 2, library.n_definitions, 0),
-              (".dynamic", _DYNAMIC, _ALLOC | _WRITE, dynamic, 2, 0, 16),
-              (".text", _NOBITS, _ALLOC | _EXECINSTR, b"", 0, 0, 0), (".data", _NOBITS, _ALLOC | _WRITE, b"", 0, 0, 0),
-              (".tbss", _NOBITS, _ALLOC | _WRITE | _TLS, b"", 0, 0, 0), (".shstrtab", _STRTAB, 0, names, 0, 0, 0)]
+    tables = [(".dynsym", _DYNSYM, SHF_ALLOC, symbols, 2, 1, _SYM.size),
+              (".dynstr", SHT_STRTAB, SHF_ALLOC, library.strings, 0, 0, 0),
+              (".gnu.version", _VERSYM, SHF_ALLOC, versions, 1, 0, 2),
+              (".gnu.version_d", _VERDEF, SHF_ALLOC, library.definitions, 2, library.n_definitions, 0),
+              (".dynamic", _DYNAMIC, SHF_ALLOC | SHF_WRITE, dynamic, 2, 0, 16),
+              (".text", SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, b"", 0, 0, 0),
+              (".data", SHT_NOBITS, SHF_ALLOC | SHF_WRITE, b"", 0, 0, 0),
+              (".tbss", SHT_NOBITS, SHF_ALLOC | SHF_WRITE | SHF_TLS, b"", 0, 0, 0),
+              (".shstrtab", SHT_STRTAB, 0, names, 0, 0, 0)]
     body, headers = bytearray(library.header), [bytes(_SHDR.size)]
     for name, kind, flags, content, link, info, entry in tables:
         body += bytes(-len(body) % 8)
-        size = 1 << 46 if kind == _NOBITS else len(content)
+        size = 1 << 46 if kind == SHT_NOBITS else len(content)
         headers.append(_SHDR.pack(names.index(name.encode() + b"\0"), kind, flags, 0, len(body), size, link, info, 8, entry))
         body += content
     body += bytes(-len(body) % 8)
@@ -122,6 +135,6 @@ def _written(library: _Library, kept: Sequence[int]) -> bytes:
 
 def _placed(library: _Library, symbol: tuple[int, int, int, int, int, int]) -> bytes:
     name, info, other, section, value, size = symbol
-    if section < 0xFF00:
-        section = _THREAD if info & 15 == _STT_TLS else _CODE if section in library.executable else _DATA
+    if section < SHN_LORESERVE:
+        section = _THREAD if info & 15 == STT_TLS else _CODE if section in library.executable else _DATA
     return _SYM.pack(name, info, other, section, value, size)

@@ -535,7 +535,8 @@ def _link(request: PayloadRequest, linker: Linker, folder: Path, inputs: Sequenc
         command.append(str(request.image))
     (folder / "replay.sh").write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in command) + "\n")
     with timings.span("link"):
-        if not program and not request.exported and not linker.options and _link_directly(linker, folder, options, inputs,
+        direct = ["-m", _cpu(request).EMULATION, *options]
+        if not program and not request.exported and not linker.options and _link_directly(linker, folder, direct, inputs,
                                                                                           imports, output):
             return
         done = _call(command)
@@ -549,7 +550,7 @@ def _link_directly(linker: Linker, folder: Path, options: Sequence[str], inputs:
     if program is None:
         return False
     stand_ins = imports.stand_ins(linker.libraries, wanted, folder)
-    return not _call([program, "-m", "elf_x86_64", "-shared", "--hash-style=gnu", "-o", str(output), *options,
+    return not _call([program, "-shared", "--hash-style=gnu", "-o", str(output), *options,
                       *map(str, inputs), *stand_ins]).returncode
 
 

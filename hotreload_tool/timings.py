@@ -34,6 +34,13 @@ class Timings:
         return {"spans": [(path, 1000 * (begin - self.begun), 1000 * (end - self.begun)) for path, begin, end in self.spans]}
 
 
+@dataclass
+class _Open:
+    """A span that has not ended, and the seconds of those that ended within it."""
+    name: str
+    within: float = 0.0
+
+
 _current: list[Timings] = []
 _open = threading.local()
 
@@ -76,16 +83,16 @@ def span(name: str) -> Iterator[None]:
         yield
         return
     timings = _current[0]
-    stack: list[list[object]] = _open.__dict__.setdefault("stack", [])
-    stack.append([name, 0.0])
+    stack: list[_Open] = _open.__dict__.setdefault("stack", [])
+    stack.append(_Open(name))
     begin = time.perf_counter()
     try:
         yield
     finally:
         end = time.perf_counter()
-        path = ";".join(str(entry[0]) for entry in stack)
-        _, within = stack.pop()
+        path = ";".join(entry.name for entry in stack)
+        ended = stack.pop()
         if stack:
-            stack[-1][1] += end - begin  # type: ignore[operator]
-        timings.seconds[name] = timings.seconds.get(name, 0.0) + end - begin - float(within)  # type: ignore[arg-type]
+            stack[-1].within += end - begin
+        timings.seconds[name] = timings.seconds.get(name, 0.0) + end - begin - ended.within
         timings.spans.append((path, begin, end))

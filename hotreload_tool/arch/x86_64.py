@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 EM = 62
 NAME = "x86_64"
+EMULATION = "elf_x86_64"      # what GNU ld calls it
 PAGE = 4096                     # granularity of mapping; payload segments are aligned to it
 
 # ---- relocations --------------------------------------------------------------------------------

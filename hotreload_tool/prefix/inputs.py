@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ..stamp import Stamp, stamp
+
 _COARSE_NS = 50_000_000       # the clock of file times moves in steps, which differ among kernels and file systems
 _NO_HEADER = re.compile(r"^[.#]|~$|\.(o|os|d|a|so|gcno|gcda|sw[a-z]|tmp|orig|rej|pyc)$")
-
-Stamp = tuple[int, ...]
 
 
 class Folder(NamedTuple):
@@ -25,39 +25,32 @@ class Inputs:
     """`files`: absolute. `folders`: absolute; they need not exist. `began`: time.time_ns() before the first was read."""
 
     def __init__(self, files: Iterable[str], folders: Iterable[str], began: int) -> None:
-        self._files = {path: _stamp(path) for path in files}
-        self._folders = {path: Folder(_stamp(path), _names(path)) for path in folders}
+        self._files = {path: stamp(path) for path in files}
+        self._folders = {path: Folder(stamp(path), _names(path)) for path in folders}
         self._began = began
 
     def add(self, path: str) -> None:
         """One more file, which is as it should be now."""
-        self._files[path] = _stamp(path)
+        self._files[path] = stamp(path)
 
     def changed_meanwhile(self) -> str | None:
         """A file that may have been written after it was read."""
-        return next((path for path, stamp in self._files.items() if stamp is None or max(stamp[:2]) >= self._began - _COARSE_NS),
+        return next((path for path, known in self._files.items()
+                     if known is None or max(known.modified_ns, known.changed_ns) >= self._began - _COARSE_NS),
                     None)
 
     def changed(self) -> str | None:
         """A file or folder that is not what it was."""
-        for path, stamp in self._files.items():
-            if _stamp(path) != stamp:
+        for path, before in self._files.items():
+            if stamp(path) != before:
                 return path
         for path, known in self._folders.items():
-            stamp = _stamp(path)
-            if stamp != known.stamp:
+            found = stamp(path)
+            if found != known.stamp:
                 if (names := _names(path)) != known.names:
                     return path
-                self._folders[path] = Folder(stamp, names)
+                self._folders[path] = Folder(found, names)
         return None
-
-
-def _stamp(path: str) -> Stamp | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _names(folder: str) -> frozenset[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +16,9 @@ from ..baseline import Store, names_in
 from ..elf import Elf
 from ..errors import Damaged
 from ..live import ImageFacts, LiveState
+from ..stamp import Stamp, stamp
 
 _T = TypeVar("_T")
-Stamp = tuple[int, int, int, int]
 _GENERATIONS = 64        # parsed payloads that are kept
 
 
@@ -29,7 +28,6 @@ class Memory(Store):
     def __init__(self, root: Path | str) -> None:
         super().__init__(root)
         self._facts: dict[str, tuple[Stamp, ImageFacts]] = {}
-        self._read: dict[Path, tuple[Stamp, bundle.Bundle]] = {}
         self._states: dict[str, tuple[list[Stamp], LiveState]] = {}      # what the state comes from, and the state
         self._chains: dict[str, tuple[set[str], list[Path]]] = {}        # all names in the directory, and the bundles
         self._files: dict[Hashable, Elf] = {}
@@ -37,29 +35,29 @@ class Memory(Store):
         self._programs: tuple[Hashable, dict[str, list[str]]] = ((), {})
 
     def load(self, build_id: str) -> ImageFacts:
-        stamp = _stamp(self._image(build_id))
+        found = stamp(self._image(build_id))
         known = self._facts.get(build_id)
-        if stamp is None or known is None or known[0] != stamp:
+        if found is None or known is None or known[0] != found:
             self._forget(build_id)
             facts = super().load(build_id)
-            stamp = _stamp(self._image(build_id))
-            if stamp is None:
+            found = stamp(self._image(build_id))
+            if found is None:
                 return facts
-            known = self._facts[build_id] = stamp, facts
+            known = self._facts[build_id] = found, facts
         return known[1]
 
     def programs(self) -> dict[str, list[str]]:
         folders = [self.root / "programs", self.root / "baselines"]
-        listed = (*map(_stamp, folders), *map(_stamp, sorted(folders[0].glob("*.json"))))
+        listed = (*map(stamp, folders), *map(stamp, sorted(folders[0].glob("*.json"))))
         if self._programs[0] != listed:
             self._programs = listed, super().programs()
         return self._programs[1]
 
     def append(self, build_id: str, made: bundle.Bundle) -> Path:
         path = super().append(build_id, made)
-        stamp = _stamp(path)
-        if stamp is not None:        # as a reader would find it: JSON knows no tuples
-            self._read[path] = stamp, dataclasses.replace(made, manifest=json.loads(bundle.canonical_json(made.manifest)))
+        found = stamp(path)
+        if found is not None:        # as a reader would find it: JSON knows no tuples
+            self._bundles[path] = found, dataclasses.replace(made, manifest=json.loads(bundle.canonical_json(made.manifest)))
         return path
 
     def chain(self, build_id: str) -> list[Path]:
@@ -69,21 +67,13 @@ class Memory(Store):
             known = self._chains[build_id] = names, super().chain(build_id)
         return known[1]
 
-    def bundle(self, path: Path) -> bundle.Bundle:
-        stamp = _stamp(path)
-        known = self._read.get(path)
-        if stamp is None or known is None or known[0] != stamp:
-            known = (stamp or (0, 0, 0, 0)), bundle.read(path)
-            self._read[path] = known
-        return known[1]
-
     def live_state(self, build_id: str, generation: int | None = None) -> LiveState:
         """As the store's, but what it refers to may change with the next call."""
         if generation is not None:
             return super().live_state(build_id, generation)
         facts = self.load(build_id)
         chain = self.chain(build_id)
-        stamps = [_stamp(path) or (0, 0, 0, 0) for path in chain]
+        stamps = [stamp(path) or Stamp(0, 0, 0, 0) for path in chain]
         seen, state = self._states.pop(build_id, ([], None))
         if state is None or stamps[:len(seen)] != seen:
             seen, state = [], live.from_image(facts)
@@ -117,11 +107,3 @@ class Memory(Store):
     def _forget(self, build_id: str) -> None:
         self._facts.pop(build_id, None)
         self._states.pop(build_id, None)
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
