@@ -107,9 +107,10 @@ def run_watch(target: list[Node], source: list[Node], env: Env) -> None:
         raise BuildError(node=target[0], errstr=f"hotreload: {WATCH} cannot be asked for together with other targets")
     request = _checked_request(target[0], env)
     objects = [part.node for image in _images.values() for part in parts(image) if is_object(part.node, image.env)]
+    prefixes = _one_of(target[0], "HOTPATCH_PREFIX", settings.PREFIXES)
     with errors_for_people(target[0]):
         from .watch import start
-        start.watch(request, objects, int(env.GetOption("num_jobs")))
+        start.watch(request, objects, int(env.GetOption("num_jobs")), prefixes)
 
 
 def _checked_request(node: Node, env: Env) -> HotpatchRequest:

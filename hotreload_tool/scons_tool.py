@@ -36,7 +36,8 @@ from .settings import SettingError
 _PROGRAM_FLAGS, _LIBRARY_FLAGS = "$CFLAGS $CXXFLAGS $CCFLAGS", "$SHCFLAGS $SHCXXFLAGS $SHCCFLAGS"
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
-_STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "programs", "runtime")    # all of HOTRELOAD_DIR
+# All of HOTRELOAD_DIR.
+_STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "prefixes", "programs", "runtime")
 # The modules that make an instrumented object of a compiled one.
 INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "calls", "debuginfo", "digest", "dwarf", "elf",
                  "errors", "instrument", "names", "objectmap", "settings", "survey", "timings", "typetext", "unwind")

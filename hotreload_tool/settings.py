@@ -15,6 +15,7 @@ PAGE = 4096                  # x86-64 psABI 3.3: the smallest page size
 MAX_ARENA = 1 << 30          # a 32-bit displacement must reach across image and arena
 MAX_PAD = 1 << 20
 MOMENTS = ("quiescent", "now", "safepoint")      # when a patch goes in: docs/consistency.md
+PREFIXES = ("auto", "always", "never")       # whether includes are compiled once while watching: docs/watch.md
 INITIALISERS = ("merge", "keep", "reset")    # what living variables do with a changed initialiser (HOTPATCH_INIT)
 _SUFFIXES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _YES = ("1", "true", "yes", "on")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..stamp import Stamp, stamp
 
-_COARSE_NS = 50_000_000       # the clock of file times moves in steps, which differ among kernels and file systems
+COARSE_NS = 50_000_000       # the clock of file times moves in steps, which differ among kernels and file systems
 _NO_HEADER = re.compile(r"^[.#]|~$|\.(o|os|d|a|so|gcno|gcda|sw[a-z]|tmp|orig|rej|pyc)$")
 
 
@@ -36,7 +36,7 @@ class Inputs:
     def changed_meanwhile(self) -> str | None:
         """A file that may have been written after it was read."""
         return next((path for path, known in self._files.items()
-                     if known is None or max(known.modified_ns, known.changed_ns) >= self._began - _COARSE_NS),
+                     if known is None or max(known.modified_ns, known.changed_ns) >= self._began - COARSE_NS),
                     None)
 
     def changed(self) -> str | None:

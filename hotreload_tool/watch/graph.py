@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,7 @@ class Graph:
     def __init__(self, objects: Iterable[Node], n_jobs: int) -> None:
         self.objects = dict.fromkeys(objects)          # in the order in which they are linked
         self.n_jobs = n_jobs
+        self.before_each: Callable[[Node], None] | None = None      # called with what SCons is about to build
         self._made_of: dict[Node, set[Node]] = {}      # node -> what it depends on directly
         self._users: dict[Node, set[Node]] = {}        # node -> what depends on it directly
         self.fresh: set[str] = set()                   # files that were not known before the last build
@@ -63,6 +64,11 @@ class Graph:
         """The objects that depend on these files."""
         return [node for node in self._above(self._nodes(paths)) if node in self.objects]
 
+    def direct_users(self, paths: Iterable[str]) -> list[Node]:
+        """The same, if nothing else that is built depends on these files; else none."""
+        above = self._above(self._nodes(paths))
+        return [] if any(node.has_builder() and node not in self.objects for node in above) else self.users(paths)
+
     def build(self, targets: Iterable[Node] | None = None, changed: Iterable[str] = ()) -> Built:
         """Bring `targets` (all objects if None) up to date, `changed` files having been saved since the last time."""
         wanted = list(self.objects if targets is None else targets)
@@ -70,7 +76,7 @@ class Graph:
             _forget(node)
         for node in wanted:
             self._forget_unfinished(node)
-        built = _run(wanted, self.n_jobs)
+        built = _run(wanted, self.n_jobs, self.before_each)
         self.fresh.clear()
         for node in self.objects if targets is None else {*wanted, *built.rebuilt}:
             self._note(node)
@@ -195,7 +201,7 @@ class _Jobs(Jobs):     # type: ignore[misc]  # SCons is untyped
         pass
 
 
-def _run(targets: list[Node], n_jobs: int) -> Built:
+def _run(targets: list[Node], n_jobs: int, before_each: Callable[[Node], None] | None) -> Built:
     built = Built()
 
     class Task(SCons.Script.Main.BuildTask):     # type: ignore[misc]
@@ -203,6 +209,8 @@ def _run(targets: list[Node], n_jobs: int) -> Built:
         progress = None
 
         def execute(self) -> None:
+            if before_each is not None:
+                before_each(self.targets[0])
             with timings.span("compile"):
                 super().execute()
             built.rebuilt.extend(self.targets)

@@ -13,8 +13,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from SCons.Tool.cc import CSuffixes
@@ -28,6 +29,7 @@ from . import graph, reading
 from .behind import Behind
 from .graph import Graph
 from .memory import Memory
+from .quick import Ahead, Quick
 from .saves import Overflow, Saves, changed_since
 from .screen import Screen
 
@@ -50,6 +52,7 @@ class Session:
     screen: Screen = field(default_factory=Screen)
     timed: str = ""                        # HOTPATCH_TIMINGS
     sconsign: str = ""                     # where SCons keeps its signatures
+    prefixes: str = "never"                # one of settings.PREFIXES
 
     def __post_init__(self) -> None:
         self.saves = Saves(self.wake)
@@ -57,6 +60,10 @@ class Session:
         self._maps: dict[str, ObjectMap | None] = {}       # path of an object -> its map
         self._failed: dict[Any, None] = {}                 # objects that could not be compiled
         self._missed: set[str] = set()                     # saved before anybody looked
+        self._quick = None if self.prefixes == "never" else Quick(
+            self.request, self.graph.n_jobs, lambda text: self.screen.line(text, "bold yellow"), self.prefixes == "always")
+        if self._quick is not None:
+            self.graph.before_each = self._quick.compiles.follow
         self._unsaved = False                              # SCons knows what is not written down yet
         self._sign_stamp: tuple[int, ...] = ()
         self._scripts: set[str] = set()
@@ -88,6 +95,8 @@ class Session:
             self._write_down()
             self.screen.idle("")
             self.saves.close()
+            if self._quick is not None:
+                self._quick.close()
 
     def _serve(self) -> None:
         """Wait for one batch of saves, or for a process that starts, and do what it takes."""
@@ -127,10 +136,16 @@ class Session:
         """Build and patch. What is saved meanwhile is taken along, so that nothing stale goes live."""
         if self.timed:
             timings.start()
-        rebuilt = False
+        saved: set[str] = set()
+        built: dict[Any, None] = {}
+        went_ahead, settled = False, True                      # settled: all that was built is live already
         while changed or self._failed:
-            targets = dict.fromkeys([*self.graph.users(changed), *self._failed])
-            rebuilt |= self._build(targets, changed)
+            saved |= changed
+            ahead = self._go_ahead(changed)
+            made = self._build(dict.fromkeys([*self.graph.users(changed), *self._failed]), changed)
+            went_ahead |= bool(ahead)
+            settled &= self._compare(ahead) and {*made} <= {each.node for each in ahead}
+            built.update(dict.fromkeys(made))
             changed = self._relevant(self._now() | self._missed)
             self._missed.clear()
             if not changed:
@@ -139,13 +154,17 @@ class Session:
             names = ", ".join(sorted(str(node) for node in self._failed))
             self.screen.line(f"not compiled: {names}; nothing was patched, waiting for the next save", "bold red")
             return
-        self._behind.wait()
-        running = hotpatch.ask_processes() if self.request.apply else hotpatch.Running()
-        results = hotpatch.patch_tree(self.store, self.request, running, self._maps_of)
-        if first or rebuilt or any(r.problems or r.document for r in results):
-            self.screen.results(results, self.request.silent)
+        if not (went_ahead and settled):
+            self._patch(self.request, first or bool(built))
         if self.timed:
-            self.screen.line(timings.report(self.timed))
+            self._say_timings()
+        if self._quick is not None:
+            self._quick.learn(built, saved, self._map)
+
+    def _say_timings(self) -> None:
+        for name, why in self._quick.whole.items() if self._quick is not None else ():
+            self.screen.line(f"{name} was compiled together with its includes: {why}")
+        self.screen.line(timings.report(self.timed))
 
     def _warm(self) -> None:
         """After a patch, while nobody waits: do what the next one of the same program would begin with."""
@@ -159,6 +178,33 @@ class Session:
                     if known is not None and known == self._maps.get(obj.path):
                         self._maps[obj.path] = known
 
+    def _patch(self, request: HotpatchRequest, tell: bool, made: Mapping[str, ObjectMap] = MappingProxyType({})) -> None:
+        """`made`: maps by path that are the session's own, not the build's."""
+        self._behind.wait()
+        running = hotpatch.ask_processes() if request.apply else hotpatch.Running()
+        results = hotpatch.patch_tree(self.store, request, running, lambda image: self._maps_of(image, made))
+        if tell or any(r.problems or r.document for r in results):
+            self.screen.results(results, request.silent)
+
+    # ---- ahead of the build -----------------------------------------------------------------------
+
+    def _go_ahead(self, changed: set[str]) -> list[Ahead]:
+        """Make these saves live before SCons compiles, where that can be done; what was made for it."""
+        if self._quick is None or self._failed or not changed:
+            return []
+        with timings.span("compile ahead"):
+            ahead = self._quick.make(self.graph.direct_users(changed), changed, self._map)
+        if ahead:
+            made = {each.attempt.output: each.described for each in ahead}
+            self._patch(self._quick.request(ahead), True, made)
+        return ahead
+
+    def _compare(self, ahead: list[Ahead]) -> bool:
+        """Whether what went live is what the build made of it."""
+        if self._quick is None or not ahead:
+            return True
+        return self._quick.compare(ahead, {each.node: self._map(each.node) for each in ahead if each.node not in self._failed})
+
     def _now(self) -> set[str]:
         try:
             return self.saves.now()
@@ -167,8 +213,8 @@ class Session:
 
     # ---- building ---------------------------------------------------------------------------------
 
-    def _build(self, targets: Collection[Any] | None, changed: set[str]) -> bool:
-        """Whether any object was built."""
+    def _build(self, targets: Collection[Any] | None, changed: set[str]) -> list[Any]:
+        """The objects that were built."""
         begun = time.time_ns()
         with timings.span("scons"):
             built = self.graph.build(targets, changed)
@@ -181,17 +227,23 @@ class Session:
             for folder in set(map(os.path.dirname, self.graph.fresh)):
                 self.saves.follow(folder)
             self._missed |= changed_since(self.graph.fresh, begun)     # before its directory was followed
-        return bool(built.rebuilt)
+        return [node for node in built.rebuilt if node in self.graph.objects]
 
-    def _maps_of(self, image: ImageRequest) -> dict[str, ObjectMap]:
+    def _maps_of(self, image: ImageRequest, made: Mapping[str, ObjectMap]) -> dict[str, ObjectMap]:
         found = {}
         for obj in image.objects:
-            if obj.path not in self._maps:
-                self._maps[obj.path] = instrument.carried_map(obj.path)
-            described = self._maps[obj.path]
+            described = made[obj.path] if obj.path in made else self._carried(obj.path)
             if described is not None:
                 found[obj.name] = described
         return found
+
+    def _carried(self, path: str) -> ObjectMap | None:
+        if path not in self._maps:
+            self._maps[path] = instrument.carried_map(path)
+        return self._maps[path]
+
+    def _map(self, node: Any) -> ObjectMap | None:
+        return self._carried(node.get_abspath())
 
     # ---- what is watched --------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ def prepare() -> None:
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
 
 
-def watch(request: Any, objects: list[Any], n_jobs: int) -> None:
+def watch(request: Any, objects: list[Any], n_jobs: int, prefixes: str) -> None:
     """Watch until a signal ends it, or start this process again."""
     import SCons.SConsign
 
@@ -44,7 +44,7 @@ def watch(request: Any, objects: list[Any], n_jobs: int) -> None:
     _watched.append(True)
     sconsign = f"{SCons.SConsign.DB_Name or SCons.SConsign.current_sconsign_filename()}.dblite"
     session = Session(request.top, request, Graph(objects, n_jobs), _wake[0] if _wake else None,
-                      timed=timings.chosen(), sconsign=os.path.join(request.top, sconsign))
+                      timed=timings.chosen(), prefixes=prefixes, sconsign=os.path.join(request.top, sconsign))
     try:
         on_main_thread(session.run)
     except Restart as e:

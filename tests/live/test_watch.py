@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from livetools import HOTPATCH, SITE_SCONS, Program, Workspace, clean_environment, edit, runtime_directory
+from livetools import Workspace, clean_environment, runtime_directory
+from watching import LIVE, MAIN, UNIT_H, WATCHING, Watched, watched_program
 
 SCONSTRUCT = """\
 DefaultEnvironment(tools=[])
@@ -29,24 +27,6 @@ CC = """\
 if [ -p gate ]; then echo HELD; read -r line < gate; fi
 exec gcc "$@"
 """
-MAIN = r"""
-#include <stdio.h>
-#include "unit.h"
-int main(void)
-{
-  char line[64];
-  setvbuf(stdout, NULL, _IOLBF, 0);
-  puts("ready");
-  while (fgets(line, sizeof line, stdin))
-    printf("one %d two %d kept %d\n", one(), two(), kept());
-  return 0;
-}
-"""
-UNIT_H = """\
-#define SCALE 1
-struct state { int n; };
-int one(void); int two(void); int kept(void);
-"""
 ONE = '#include "unit.h"\nint one(void) { return 11 * SCALE; }\n'
 TWO = """\
 #include "unit.h"
@@ -54,38 +34,6 @@ static struct state state;
 int two(void) { return 22 * SCALE; }
 int kept(void) { return ++state.n; }
 """
-WATCHING = r"watching \d+ files of \d+ objects.*\n"
-LIVE = r"prog \(pid \d+\): .* live, generation (\d+)\n"
-
-
-@dataclass
-class Watched:
-    """A project that is watched while its program runs."""
-    path: Path
-    work: Workspace
-    session: Program
-    program: Program
-
-    def save(self, name: str, old: str, new: str) -> None:
-        edit(self.path / "src" / name, old, new)
-
-    def live(self, generation: int, reject: str | None = None) -> None:
-        """Wait until the session says that this generation is live."""
-        match = self.session.expect(LIVE, reject)
-        assert int(match[1]) == generation, self.session.transcript
-
-    def answers(self, one: int, two: int) -> int:
-        """What the program says now, and nothing else; returns what it counted."""
-        match = self.program.ask("x", r"one (\d+) two (\d+) kept (\d+)\n")
-        assert (int(match[1]), int(match[2])) == (one, two), self.program.transcript
-        return int(match[3])
-
-    def end(self) -> None:
-        """Ctrl-C; what is left then must be what `scons hotpatch` would have left."""
-        os.kill(self.session.pid, signal.SIGINT)
-        assert self.session.wait() == 0, self.session.transcript
-        done = self.work.scons("hotpatch")
-        assert "nothing changed" in done.out and "gcc" not in done.out and "cc.sh" not in done.out, done
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +49,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@contextmanager
-def watch_command(work: Workspace, *words: str, tty: bool = False) -> Iterator[Program]:
-    argv = [*HOTPATCH, "watch", *words, f"--site-dir={SITE_SCONS}"]
-    with Program(argv, cwd=work.path, env=work.env, tty=tty) as session:
-        session.expect(WATCHING)
-        yield session
-
-
 @pytest.fixture
 def work(built: Path, tmp_path: Path) -> Iterator[Workspace]:
     path = tmp_path / "project"
@@ -119,17 +59,13 @@ def work(built: Path, tmp_path: Path) -> Iterator[Workspace]:
 
 @pytest.fixture
 def watched(work: Workspace) -> Iterator[Watched]:
-    with work.start(["build/prog"]) as program:
-        program.expect("ready")
-        with watch_command(work) as session:
-            yield Watched(work.path, work, session, program)
+    with watched_program(work) as watched:
+        yield watched
 
 
 def test_a_save_goes_live_and_leaves_what_a_build_would(watched: Watched) -> None:
     assert watched.answers(11, 22) == 1
-    watched.save("one.c", "11", "12")
-    watched.live(1)
-    assert watched.answers(12, 22) == 2
+    assert watched.goes_live("one.c", "11", "12", 1, 12, 22) == 2
     watched.end()
 
 
@@ -139,9 +75,7 @@ def test_a_mistake_is_said_and_its_correction_goes_live(watched: Watched) -> Non
     watched.save("two.c", "22", "23")
     watched.session.expect(r"not compiled: src/one\.o; nothing was patched", reject="live")    # no edit is half there
     assert watched.answers(11, 22) == 1
-    watched.save("one.c", "retrun 11", "return 12")
-    watched.live(1)
-    assert watched.answers(12, 23) == 2
+    assert watched.goes_live("one.c", "retrun 11", "return 12", 1, 12, 23) == 2
     watched.end()
 
 
@@ -153,16 +87,12 @@ def test_a_refused_edit_and_its_correction(watched: Watched) -> None:
     assert watched.answers(11, 22) == 2
     watched.save("unit.h", "int before, n;", "int n;")
     watched.session.expect("nothing changed")
-    watched.save("two.c", "22", "24")
-    watched.live(1)
-    assert watched.answers(11, 24) == 3
+    assert watched.goes_live("two.c", "22", "24", 1, 11, 24) == 3
     watched.end()
 
 
 def test_a_header_that_many_units_include(watched: Watched) -> None:
-    watched.save("unit.h", "SCALE 1", "SCALE 10")
-    watched.live(1)                                       # both units in one step
-    assert watched.answers(110, 220) == 1
+    assert watched.goes_live("unit.h", "SCALE 1", "SCALE 10", 1, 110, 220) == 1      # both units in one step
     watched.end()
 
 
@@ -251,9 +181,7 @@ def test_another_sconstruct_is_read_again(watched: Watched) -> None:
     watched.session.expect("the build cannot be read; waiting for the next save")
     script.write_text(SCONSTRUCT)
     watched.session.expect(WATCHING)
-    watched.save("one.c", "12", "13")
-    watched.live(2)
-    watched.answers(13, 22)
+    watched.goes_live("one.c", "12", "13", 2, 13, 22)
     watched.end()
 
 
@@ -293,26 +221,19 @@ def test_somebody_else_builds_in_the_tree(watched: Watched) -> None:
 
 
 def test_the_target_of_scons_with_several_jobs(work: Workspace) -> None:
-    with work.start(["build/prog"]) as program, \
-            Program([*work.scons_command, "-j2", "hotpatch-watch"], cwd=work.path, env=work.env) as session:
-        session.expect(WATCHING)
-        edit(work.path / "src/unit.h", "SCALE 1", "SCALE 2")
-        session.expect(LIVE)
-        program.ask("x", r"one 22 two 44 kept 1\n", reject="one 11")
-        os.kill(session.pid, signal.SIGINT)
-        assert session.wait() in (0, 2), session.transcript
-        assert "Traceback" not in session.transcript
+    with watched_program(work, command=[*work.scons_command, "-j2", "hotpatch-watch"]) as watched:
+        assert watched.goes_live("unit.h", "SCALE 1", "SCALE 2", 1, 22, 44) == 1
+        assert watched.interrupted() in (0, 2), watched.session.transcript
 
 
 def test_on_a_terminal_with_timings(work: Workspace) -> None:
-    with work.start(["build/prog"]) as program, watch_command(work, "--timings", tty=True) as session:
-        edit(work.path / "src/one.c", "11", "12")
-        session.expect(r"live, generation 1")
-        program.ask("x", r"one 12 two 22 kept 1\n", reject="one 11")
-        session.expect(r"timings \(ms\): .*compile [\d.]+.* ms in all")
-        os.kill(session.pid, signal.SIGINT)
-        assert session.wait() == 0, session.transcript
-        assert "Traceback" not in session.transcript
+    with watched_program(work, "--timings", tty=True) as watched:
+        watched.save("one.c", "11", "12")
+        watched.session.expect(r"live, generation 1")
+        watched.session.expect(r"src/one\.o was compiled together with its includes: this session has seen no plain command")
+        watched.session.expect(r"timings \(ms\): .*compile [\d.]+.* ms in all")
+        assert watched.answers(12, 22) == 1
+        assert watched.interrupted() == 0, watched.session.transcript
 
 
 def test_it_is_watched_alone(work: Workspace) -> None:
