@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results
 from generate import Shape, write
-from save_to_live import raise_priority
 
 from livetools import Program, clean_environment, runtime_directory
 
@@ -101,7 +100,6 @@ def main() -> None:
         trees = Trees(args.folder.resolve(), shape, agents)
         for tree in trees.roots:
             trees.scons(tree, f"-j{os.cpu_count()}")
-        raise_priority(os.getpid())
         runs: Runs = {}
         with Program([trees.roots["with"] / "build/app"], cwd=trees.roots["with"], env=trees.env) as program:
             program.ask("value 0", r"value 0 -?\d+\n")

@@ -65,17 +65,6 @@ class Measured:
                 median(self.overheads()), f"{low:.1f} … {high:.1f}", median(self.noise())]
 
 
-def raise_priority(*pids: int) -> None:
-    """Before all else that runs here; children inherit it. Without the right to it, as it is."""
-    for pid in pids:
-        try:
-            Path(f"/proc/{pid}/autogroup").write_text("-15")
-            os.setpriority(os.PRIO_PROCESS, pid, -15)
-        except OSError:
-            print("the priority could not be raised: figures are those of a shared machine", file=sys.stderr)
-            return
-
-
 class Bench:
     """One project, with its program and its session."""
 
@@ -97,7 +86,6 @@ class Bench:
             env = clean_environment(HOTRELOAD_RUNTIME_DIR=str(agents), HOTPATCH_TIMINGS=str(self.trace))
             with Program([self.root / "build/app"], cwd=self.root, env=env) as program, \
                     Program([*self.scons, "hotpatch-watch"], cwd=self.root, env=env) as session:
-                raise_priority(os.getpid(), program.pid, session.pid)
                 session.expect(r"^watching .*\n", timeout=_SECONDS)
                 yield program, session
                 os.kill(session.pid, signal.SIGINT)
