@@ -163,7 +163,8 @@ def result(every: Sequence[Work], rounds: int) -> results.Result:
     shown = f"{min(dominated):.2f} to {max(dominated):.2f}" if dominated else "nothing"
     about = ("A prefix is what the compiler made of the includes at the top of a unit (`hotreload_tool/prefix/`), with "
              "which `hotpatch watch` makes an edit live before the build compiles it. "
-             f"Medians of {rounds} rounds, in which bare compile, bare compile and one with the prefix took turns; flags of the tool in all. What is made with it is compared with what the bare one makes.")
+             f"Medians of {rounds} rounds, in which bare compile, bare compile and one with the prefix took turns; "
+             "flags of the tool in all. What is made with it is compared with what the bare one makes.")
     return results.Result(
         name="prefix", title="Includes compiled once", about=about, tables=[table(every)], order=25,
         targets=[results.Target("compile with its includes compiled before / bare compile, where headers dominate", "≤ 0.5",
