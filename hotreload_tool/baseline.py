@@ -6,7 +6,7 @@ linked again in between. Several builds may work in one store at the same time.
     HOTRELOAD_DIR/
       baselines/BUILD-ID/image        a copy of the linked image
       baselines/BUILD-ID/origin.json  program, size of the copy
-      baselines/BUILD-ID/facts.json   what was read from it, so that it is parsed once
+      baselines/BUILD-ID/index        where in it what lies, so that a patch need not read all of it (index.py)
       baselines/BUILD-ID/plain.json   what its uninstrumented objects are
       baselines/BUILD-ID/link.json    how it was linked: building.LinkRecord
       chains/BUILD-ID/NAME.GEN.hotpatch
@@ -33,7 +33,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import abi, arch, bundle, elf, steps
+from . import abi, arch, bundle, elf, index, mapped, steps
 from .bundle import Bundle
 from .elf import Elf, ElfError, Section
 from .errors import Damaged, HotreloadError, NotForImage, Refusal, Refused, about
@@ -43,7 +43,6 @@ from .objectmap import MapError, unpack_all
 from .stamp import Stamp, stamp
 
 _T = TypeVar("_T")
-INDEX = 1                         # version of facts.json; bump when ImageFacts or what is read changes
 
 # ---- reading a linked image --------------------------------------------------------------------------------------
 
@@ -287,6 +286,7 @@ def _exported(image: Elf) -> list[str]:
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}\Z")
 _TEMPORARY = ".tmp-"
 _PLAIN = "plain.json"
+_INDEX, _ORIGIN = "index", "origin.json"
 _STALE_SECONDS = 24 * 3600        # what nobody refers to is left alone this long: its writer may still be at work
 _POLL_SECONDS = 0.02
 _BUNDLES = 256                     # that are kept in memory, each with its payload
@@ -315,6 +315,7 @@ class Store:
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=baselines))
         try:
             copy = temporary / "image"
+            found = stamp(path)               # before it is read: what is written meanwhile is another file
             steps.reached(steps.Step.IMAGE)
             _copy(Path(path), copy)
             build_id = read_build_id(copy, path)
@@ -322,21 +323,24 @@ class Store:
                 self._check_same(build_id, copy, path)
                 if plain is not None:
                     self.note_plain(build_id, plain)
+                origin = _read_json(self._baseline(build_id) / _ORIGIN) or {}
+                _write_json(self._baseline(build_id) / _ORIGIN, {**origin, "linked": found})
             else:
-                self._file(temporary, path, program, plain)
+                self._file(temporary, path, program, plain, found)
             self._remember(build_id, program)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return build_id
 
-    def _file(self, temporary: Path, path: Path | str, program: str, plain: Mapping[str, str] | None) -> None:
+    def _file(self, temporary: Path, path: Path | str, program: str, plain: Mapping[str, str] | None,
+              found: Stamp | None) -> None:
         """Complete the directory, then let it appear under its name in one step."""
         copy = temporary / "image"
         facts = read_image(copy, path)
         facts.path = str(self._image(facts.build_id))
         steps.reached(steps.Step.FACTS)
-        _write_json(temporary / "facts.json", {"index": INDEX, "facts": facts.to_json()})
-        _write_json(temporary / "origin.json", {"program": program, "size": copy.stat().st_size})
+        _write_index(temporary / _INDEX, copy, facts)
+        _write_json(temporary / _ORIGIN, {"program": program, "size": copy.stat().st_size, "linked": found})
         if plain is not None:
             _write_json(temporary / _PLAIN, {"objects": dict(plain)})
         temporary.chmod(0o755)
@@ -376,7 +380,7 @@ class Store:
     def lookup(self, build_id: str) -> Path | None:
         """The filed image, None if there is none (or only a torso of one, after a crash)."""
         image = self._image(build_id)
-        origin = _read_json(self._baseline(build_id) / "origin.json")
+        origin = _read_json(self._baseline(build_id) / _ORIGIN)
         try:
             return image if origin and image.stat().st_size == origin.get("size") else None
         except OSError:
@@ -401,18 +405,47 @@ class Store:
         return _read_json(self._baseline(build_id) / "link.json")
 
     def load(self, build_id: str) -> ImageFacts:
-        """The facts about a filed image, from its index where that is current. Raises NotForImage if it is not filed."""
+        """All facts about a filed image. Raises NotForImage if it is not filed."""
+        return read_image(self._found(build_id))
+
+    def _found(self, build_id: str) -> Path:
         image = self.lookup(build_id)
         if image is None:
             raise NotForImage(f"no baseline of build-id {build_id} in {self.root}: it was built elsewhere or pruned; "
                               "file it again from the running process, or build and start the program anew")
-        index = self._baseline(build_id) / "facts.json"
-        facts = _read_index(index)
-        if facts is None or facts.build_id != build_id:
-            facts = read_image(image)
-            _write_json(index, {"index": INDEX, "facts": facts.to_json()})
-        facts.path = str(image)         # the store may have moved
-        return facts
+        return image
+
+    def open_index(self, build_id: str) -> index.Index | None:
+        """The index of a filed image. One that is missing, of another version or damaged is made anew; None if that cannot
+        be. Raises NotForImage if the image is not filed."""
+        image, path = self._found(build_id), self._baseline(build_id) / _INDEX
+        with contextlib.suppress(index.BadIndex):
+            return index.Index(path, image, build_id)
+        with contextlib.suppress(index.BadIndex, OSError):
+            _write_index(path, image, read_image(image))
+            return index.Index(path, image, build_id)
+        return None
+
+    def with_index(self, build_id: str, work: Callable[[], _T]) -> _T:
+        """What `work` returns, which asks the index; once more with a new index if it turns out to be damaged. Raises Damaged
+        if that one is, too."""
+        with contextlib.suppress(index.BadIndex):
+            return work()
+        path = self._baseline(build_id) / _INDEX
+        path.unlink(missing_ok=True)
+        try:
+            return work()
+        except index.BadIndex as e:
+            raise Damaged(path, "index of an image", f"{e}; remove it, and see whether its disk is sound") from e
+
+    def filed(self, path: Path | str) -> str | None:
+        """The build-id of the image at `path` if it was filed from there and is the same file since; None: nobody knows."""
+        with contextlib.suppress(OSError, ElfError):
+            build_id = _build_id(mapped.read(path))
+            origin, found = _read_json(self._baseline(build_id) / _ORIGIN) if build_id else None, stamp(path)
+            if origin and found and origin.get("linked") == list(found) and self.lookup(build_id) is not None:
+                return build_id
+        return None
 
     def programs(self) -> dict[str, list[str]]:
         """Program -> build-ids of its filed images, the most recently linked last."""
@@ -519,7 +552,8 @@ class Store:
     def live_state(self, build_id: str, generation: int | None = None) -> LiveState:
         """The state of a process that took the chain, or the first `generation` bundles of it."""
         steps.reached(steps.Step.PLAN)
-        state = from_image(self.load(build_id))
+        known = self.open_index(build_id)
+        state = from_image(self.load(build_id)) if known is None else index.live_state(known, lambda: self.load(build_id))
         generations = []
         for path in self.chain(build_id)[:generation]:
             patch = self.bundle(path).image(build_id)
@@ -545,7 +579,7 @@ class Store:
     def linked(self, live: LiveState, generation: int = 0) -> Elf:
         """The file that holds what a generation of `live` brought: the image, or a payload. Not to be changed."""
         if generation == 0:
-            return elf.read(live.path)
+            return mapped.read(live.path)
         chain = self.chain(live.build_id)
         patch = self.bundle(chain[generation - 1]).image(live.build_id) if generation <= len(chain) else None
         if patch is None:
@@ -617,12 +651,15 @@ class Store:
 
     def _prune_payloads(self) -> None:
         """Processes have copies. Those that a chain brings are kept for processes to come, and for debuggers."""
+        stale = [path for path in (self.root / "payloads").glob("*.so") if _is_stale(path)]
+        if not stale:
+            return
         try:
             kept = {entry["payload"]["sha256"] for chain in (self.root / "chains").glob("*")
                     for made in self.bundles(chain.name) for entry in made.manifest["images"]}
         except Damaged:
             return                       # what it needs is not known; who uses that chain is told
-        for path in (self.root / "payloads").glob("*.so"):
+        for path in stale:
             if path.stem not in kept:
                 _remove_if_stale(path)
 
@@ -705,19 +742,22 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _read_index(path: Path) -> ImageFacts | None:
-    document = _read_json(path)
-    if document is None or document.get("index") != INDEX:
-        return None
+def _write_index(path: Path, image: Path, facts: ImageFacts) -> None:
+    """Make the index of an image, if its maps and symbols fit together; who needs the live state is told why they do not."""
+    with contextlib.suppress(HotreloadError, index.BadIndex):
+        bundle.write_atomically(path, index.make(image, facts, from_image(facts)))
+
+
+def _is_stale(path: Path) -> bool:
     try:
-        return ImageFacts.from_json(document["facts"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        return None                      # not of this version after all: it is made again
+        return time.time() - path.stat().st_mtime >= _STALE_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _remove_if_stale(path: Path) -> None:
     try:
-        if time.time() - path.stat().st_mtime < _STALE_SECONDS:
+        if not _is_stale(path):
             return
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     except FileNotFoundError:

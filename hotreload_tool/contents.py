@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from . import arch, elf
+from . import arch, elf, mapped
 from .elf import Elf, ElfError, Section
 
 _SYM = struct.Struct("<IBBHQQ")
@@ -37,7 +37,7 @@ def read(image: Elf, address: int, size: int) -> Content:
     if cpu is None or home is None:
         raise ElfError(f"{image.where}: no section holds {size} bytes at {address:#x}")
     at = address - home.addr
-    data = bytearray(bytes(size) if home.type == elf.SHT_NOBITS else home.data[at:at + size])
+    data = bytearray(bytes(size) if home.type == elf.SHT_NOBITS else mapped.piece(home, at, size))
     content = Content(b"")
     for section in image.sections:
         if section.type == elf.SHT_RELA and section.flags & elf.SHF_ALLOC:
@@ -59,8 +59,11 @@ def _pointers(image: Elf, relas: Section, address: int, size: int, relative: int
 
 def _dynamic_name(image: Elf, relas: Section, index: int) -> str:
     symbols = image.sections[relas.link] if relas.link < len(image.sections) else None
-    if symbols is None or symbols.type != _SHT_DYNSYM or (index + 1) * _SYM.size > len(symbols.data):
+    if symbols is None or symbols.type != _SHT_DYNSYM or (index + 1) * _SYM.size > symbols.size:
         raise ElfError(f"{image.where}: {relas.name}: a relocation names symbol {index}, which there is not")
-    name, *_ = _SYM.unpack_from(symbols.data, index * _SYM.size)
-    strings = image.sections[symbols.link].data
-    return strings[name:strings.index(b"\0", name)].decode("utf-8", "surrogateescape")
+    name, *_ = _SYM.unpack(mapped.piece(symbols, index * _SYM.size, _SYM.size))
+    strings = image.sections[symbols.link]
+    end = mapped.find(strings, b"\0", name)
+    if end < 0:
+        raise ElfError(f"{image.where}: {strings.name}: the name of symbol {index} does not end")
+    return mapped.piece(strings, name, end - name).decode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,11 +38,17 @@ def kind_class(kind: str) -> str:
     return _KIND_CLASS.get(kind, kind)
 
 
+def is_strong(definition: Definition) -> bool:
+    """Whether it prevails over others. An index knows without reading the entry."""
+    known = getattr(definition, "strong", None)
+    return definition.entry.comdat is None and definition.entry.binding != "weak" if known is None else bool(known)
+
+
 def prevailing(definitions: Iterable[Definition]) -> Definition | None:
     """The definition that the linker took, of all those of one name in link order: a strong one, else the first."""
     found = None
     for definition in definitions:
-        if definition.entry.comdat is None and definition.entry.binding != "weak":
+        if is_strong(definition):
             return definition
         found = found or definition
     return found
@@ -283,7 +289,7 @@ def _compare_types(result: Difference, olds: Mapping[str, ObjectMap], news: Mapp
 
 
 def layout_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap],
-                   elsewhere: Iterable[str] = ()) -> list[TypeChange]:
+                   elsewhere: Container[str] = ()) -> list[TypeChange]:
     """Types that one object, or the whole set, now has with another layout under the same name.
 
     `elsewhere` are digests in use by other objects, not being compared. A type that moves to another object and
@@ -292,18 +298,17 @@ def layout_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap],
     """
     found = [change for obj, new in news.items() if obj in olds
              for change in _pair_types(obj, olds[obj].types, new.types)]
-    kept = set(elsewhere)
     before = {s: n for m in olds.values() for s, n in m.types.items()}
     after = {s: n for m in news.values() for s, n in m.types.items()}
-    dead = {s: n for s, n in before.items() if s not in after and s not in kept}
-    born = {s: n for s, n in after.items() if s not in before and s not in kept}
+    dead = {s: n for s, n in before.items() if s not in after and s not in elsewhere}
+    born = {s: n for s, n in after.items() if s not in before and s not in elsewhere}
     said = {c.name for c in found}
     users = {s: obj for obj, m in reversed(list(news.items())) for s in m.types}
     found += [dataclasses.replace(c, object=users[c.new[0]]) for c in _pair_types("", dead, born) if c.name not in said]
     return [dataclasses.replace(c, old_layout=_layout(olds, c.old[0]), new_layout=_layout(news, c.new[0])) for c in found]
 
 
-def returned_types(past: Mapping[str, Mapping[str, str | None]], living: Collection[str],
+def returned_types(past: Mapping[str, Mapping[str, str | None]], living: Container[str],
                    news: Mapping[str, ObjectMap]) -> list[TypeChange]:
     """Types that had left all objects and are back with another layout. `past`: printed name -> digest -> layout, of those
     that left; `living`: digests of all types that are there."""
@@ -343,17 +348,15 @@ def is_users_vtable(symbol: str) -> bool:
     return symbol.startswith("_ZTV") and not symbol.startswith(_LIBRARY_VTABLES)
 
 
-def virtual_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap]) -> list[VirtualChange]:
-    """Classes of `news` whose existing tables of virtual functions would be read wrongly. `olds`: all objects as they are."""
-    everywhere: dict[str, str] = {}
-    for m in olds.values():
-        for name, virtuals in m.virtuals.items():
-            everywhere.setdefault(name, virtuals)
+def virtual_changes(olds: Mapping[str, ObjectMap], news: Mapping[str, ObjectMap],
+                    anywhere: Callable[[str], str | None]) -> list[VirtualChange]:
+    """Classes of `news` whose existing tables of virtual functions would be read wrongly. `olds`: all objects as they are;
+    `anywhere`: the virtual functions of a class as the first of them has it."""
     found = []
     for obj, new in news.items():
         mine = olds[obj].virtuals if obj in olds else {}
         for name, virtuals in new.virtuals.items():
-            old = mine.get(name, everywhere.get(name))
+            old = mine[name] if name in mine else anywhere(name)
             what = layouts.virtual_conflict(old, virtuals) if old not in (None, virtuals) else None
             if what is not None:
                 found.append(VirtualChange(obj, name, what))

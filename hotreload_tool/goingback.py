@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import abi, bundle, process
 from .baseline import Store
 from .errors import HotreloadError
+from .layered import later
 
 _STATUS_SECONDS = 5.0
 _COPY = "/memfd:"         # the runtime maps copies in memory, which bear the names of the files (proc(5))
@@ -42,13 +44,21 @@ def unmapped(pid: int, build_id: str, generation: int, stores: Sequence[Store]) 
     mapped = {p.generation for p in loaded.payloads}
     for store in stores:
         with contextlib.suppress(HotreloadError, OSError):
-            live = store.live_state(build_id, generation)
-            wanted = sorted({f.generation for f in live.functions.values()} - mapped - {0})
-            chain = store.chain(build_id)
-            if live.generation == generation:
-                patches = [bundle.read(chain[g - 1]).image(build_id) for g in wanted]
-                return [store.payload(patch[1]) for patch in patches if patch is not None]
+            found = store.with_index(build_id, functools.partial(_needed, store, build_id, generation, mapped))
+            if found is not None:
+                return found
     return []
+
+
+def _needed(store: Store, build_id: str, generation: int, mapped: set[int]) -> list[Path] | None:
+    """Files of the payloads that a generation calls, but for those `mapped`; None if the store has no such generation."""
+    live = store.live_state(build_id, generation)
+    if live.generation != generation:
+        return None
+    wanted = sorted({f.generation for f in later(live.functions).values()} - mapped - {0})
+    chain = store.chain(build_id)
+    patches = [bundle.read(chain[g - 1]).image(build_id) for g in wanted]
+    return [store.payload(patch[1]) for patch in patches if patch is not None]
 
 
 def stores(pid: int, own: Path) -> list[Store]:

@@ -43,6 +43,7 @@ from .difference import entries
 from .errors import HotreloadError, NotForImage, Refusal, Refused
 from .live import LiveState
 from .objectmap import ObjectMap
+from .objectmaps import GivenMaps, ObjectMaps
 from .plan import Binding, Plan, make_plan
 from .request import HotpatchRequest, ImageRequest
 
@@ -96,17 +97,17 @@ def run(request: HotpatchRequest) -> int:
     return max((r.exit_code for r in results), default=0)
 
 
-Maps = Callable[[ImageRequest], dict[str, ObjectMap]]      # the map of each instrumented object of an image, by name
+Maps = Callable[[ImageRequest], ObjectMaps | Mapping[str, ObjectMap]]     # of the objects of an image, by name
 
 
 def patch_tree(store: Store, request: HotpatchRequest, running: Running, maps_of: Maps | None = None) -> list[report.Result]:
     """Make what the images of the tree lack and bring it to the processes; returns what there is to say, one line at least.
 
-    `maps_of`: `read_maps`, or what knows them already."""
+    `maps_of`: what knows the maps of the objects already."""
     attempts: dict[str, Attempt] = {}        # build-id -> what became of it
     family = running.of_tree(store, request.images)
     results = [r for image in request.images
-               for r in attempt_image(store, image, running, attempts, family, maps_of or read_maps)]
+               for r in attempt_image(store, image, running, attempts, family, maps_of)]
     begun = time.time()
     results += patch_processes(store, running, attempts, request)
     if request.guard:
@@ -144,7 +145,7 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
     try:
         builds = builds_to_patch(store, image, running, family)
         with timings.span("maps"):
-            maps = (maps_of or read_maps)(image)
+            maps: ObjectMaps | Mapping[str, ObjectMap] = maps_of(image) if maps_of else ObjectMaps(store, image.objects)
     except (HotreloadError, OSError) as e:
         return [_failed(image.name, e)]
     results = []
@@ -156,6 +157,8 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
         except (HotreloadError, OSError) as e:
             attempt.error = e
             results.append(_failed(image.name, e))
+    if isinstance(maps, ObjectMaps):
+        maps.remember()
     return results
 
 
@@ -238,7 +241,8 @@ def builds_to_patch(store: Store, image: ImageRequest, running: Running,
                 loaded_by.add(status.pid)
     absent_from = {s.pid for s in family} - loaded_by if image.kind != "program" else set()
     if (absent_from or not found) and Path(image.path).exists():
-        found.setdefault(store.file_image(image.path, image.name), set()).update(absent_from)
+        filed = store.filed(image.path)
+        found.setdefault(filed or store.file_image(image.path, image.name), set()).update(absent_from)
     return found
 
 
@@ -264,39 +268,41 @@ def _recover(store: Store, image: ImageRequest, status: process.ProcessStatus, l
 
 
 def read_maps(image: ImageRequest) -> dict[str, ObjectMap]:
-    """The map of each instrumented object. Excluded ones have none."""
-    found = {}
-    for obj in image.objects:
-        described = instrument.carried_map(obj.path)
-        if described is not None:
-            found[obj.name] = described
-    return found
+    """The map of each instrumented object, all of them. Excluded ones have none."""
+    found = {o.name: instrument.carried_map(o.path) for o in image.objects}
+    return {name: m for name, m in found.items() if m is not None}
 
 
-def make_generation(store: Store, build_id: str, image: ImageRequest, maps: Mapping[str, ObjectMap],
+def make_generation(store: Store, build_id: str, image: ImageRequest, maps: ObjectMaps | Mapping[str, ObjectMap],
                     occupied: int = 0) -> Path | None:
     """Make the next bundle of a build and append it to the build's chain; None if nothing changed. Raises Refused.
 
-    `occupied`: the image-relative address up to which some process has its arena in use, by what was withdrawn since too."""
+    `maps`: of the objects, read already or not. `occupied`: the image-relative address up to which some process has its arena
+    in use, by what was withdrawn since too."""
+    objects = maps if isinstance(maps, ObjectMaps) else GivenMaps(maps)
     with store.locked(build_id):
-        with timings.span("baseline"):
-            check_plain_objects(store.plain(build_id), image, maps)
-            live = store.live_state(build_id)
-        live.arena_used_end = max(live.arena_used_end, occupied)
-        is_noise = noise.judge(store, live, image.paths)
-        with timings.span("plan"):
-            plan = make_plan(live, _news(live, image, maps), init=image.init, is_noise=is_noise)
-            plan.check()
-        if plan.empty:
-            return None
-        with timings.span("old code"):
-            check_vanished(live, plan, image)
-            old, parts = old_contents(store, live, plan), oldcode.parts(store, live, plan.changed)
-            known = known_literals(store, live)
-        with timings.span("payload"):
-            made = make_bundle(live, plan, image, old, parts, known)
-        with timings.span("bundle"):
-            return store.append(build_id, made)
+        return store.with_index(build_id, lambda: _make_generation(store, build_id, image, objects, occupied))
+
+
+def _make_generation(store: Store, build_id: str, image: ImageRequest, objects: ObjectMaps, occupied: int) -> Path | None:
+    with timings.span("baseline"):
+        check_plain_objects(store.plain(build_id), image, objects)
+        live = store.live_state(build_id)
+    live.arena_used_end = max(live.arena_used_end, occupied)
+    is_noise = noise.judge(store, live, image.paths)
+    with timings.span("plan"):
+        plan = make_plan(live, _news(live, image, objects), init=image.init, is_noise=is_noise)
+        plan.check()
+    if plan.empty:
+        return None
+    with timings.span("old code"):
+        check_vanished(live, plan, image)
+        old, parts = old_contents(store, live, plan), oldcode.parts(store, live, plan.changed)
+        known = known_literals(store, live)
+    with timings.span("payload"):
+        made = make_bundle(live, plan, image, old, parts, known)
+    with timings.span("bundle"):
+        return store.append(build_id, made)
 
 
 def check_vanished(live: LiveState, plan: Plan, image: ImageRequest) -> None:
@@ -306,43 +312,54 @@ def check_vanished(live: LiveState, plan: Plan, image: ImageRequest) -> None:
         raise Refused(reasons)
 
 
-def check_plain_objects(known: Mapping[str, str], image: ImageRequest, maps: Mapping[str, ObjectMap]) -> None:
+def check_plain_objects(known: Mapping[str, str], image: ImageRequest, objects: ObjectMaps) -> None:
     """Raises Refused if an object that was left uninstrumented changed since the image was linked."""
-    plain = [o for o in image.objects if o.name in known and o.name not in maps]
+    plain = [o for o in image.objects if o.name in known and not objects.digest(o.name)]
     plainparts.check(known, {o.name: instrument.plain_digest(o.path) for o in plain})
 
 
-def _news(live: LiveState, image: ImageRequest, maps: Mapping[str, ObjectMap]) -> dict[str, ObjectMap | None]:
-    """The new maps that are part of the image: all of its own objects, and of archives what is used."""
-    archived = {o.name for o in image.objects if o.from_archive}
+def _news(live: LiveState, image: ImageRequest, objects: ObjectMaps) -> dict[str, ObjectMap | None]:
+    """The new maps that are part of the image: of all of its own objects that are not known to be as they were, and of
+    archives what is used."""
     listed = {o.name for o in image.objects}
-    lost = [name for name in live.maps if name in listed and name not in maps]
+    lost = [name for name in live.maps if name in listed and not objects.digest(name)]
     if lost:
         raise Refused([Refusal("not-instrumented", name, "", "it was instrumented in the running program and is not any more",
                                "take it out of HOTRELOAD_EXCLUDE, or restart the program") for name in lost])
-    news: dict[str, ObjectMap | None] = {n: m for n, m in maps.items() if n not in archived or n in live.maps}
-    for name in live.maps:
-        if name not in listed:
-            news[name] = None
-    _add_archived(news, {n: maps[n] for n in archived if n in maps and n not in news}, live)
+    news: dict[str, ObjectMap | None] = {}
+    candidates: dict[str, ObjectMap | None] = {}
+    for o in image.objects:
+        digest = objects.digest(o.name)
+        if digest and not live.unchanged(o.name, digest):
+            chosen = candidates if o.from_archive and o.name not in live.maps else news
+            chosen[o.name] = objects.map(o.name)
+    news.update((name, None) for name in live.maps if name not in listed)
+    _add_archived(news, {name: m for name, m in candidates.items() if m}, live)
     return news
 
 
 def _add_archived(news: dict[str, ObjectMap | None], candidates: dict[str, ObjectMap], live: LiveState) -> None:
     """Take archive members that define what is referred to and missing, as the linker does."""
-    defined = {e.name for m in news.values() if m for e in entries(m)} | live.functions.keys() | live.data.keys()
-    wanted = {i for m in news.values() if m for i in m.imports} - defined - live.symbols.keys()
-    while wanted:
-        found = [n for n, m in candidates.items()
-                 if any(e.name in wanted and e.binding == "global" for e in entries(m))]
+    defined = {e.name for m in news.values() if m for e in entries(m)}
+
+    def is_defined(name: str) -> bool:
+        return name in defined or name in live.functions or name in live.data \
+            or any(d.object not in news for d in live.definitions.get(name, ()))
+
+    def is_wanted(name: str) -> bool:
+        return not is_defined(name) and name not in live.symbols and (name in imported or any(
+            o not in news and name in live.maps[o].imports for o in live.importers([name])))
+
+    imported = {i for m in news.values() if m for i in m.imports}
+    while candidates:
+        found = [n for n, m in candidates.items() if any(e.binding == "global" and is_wanted(e.name) for e in entries(m))]
         if not found:
             return
         for name in found:
             member = candidates.pop(name)
             news[name] = member
             defined |= {e.name for e in entries(member)}
-            wanted |= set(member.imports)
-        wanted -= defined
+            imported |= set(member.imports)
 
 
 def old_contents(store: Store, live: LiveState, plan: Plan) -> dict[str, Content]:

@@ -9,8 +9,9 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from . import elf
+from . import elf, mapped
 from .elf import Elf, Rela, Section, Symbol
+from .layered import later
 from .live import LiveState
 
 IN_PAYLOADS = 64         # the newest generations that stay mapped; in older ones strings are not looked for
@@ -22,30 +23,31 @@ class Literals:
     def __init__(self, live: LiveState, files: Iterable[Elf] = ()) -> None:
         """`files`: the image, and payloads; if there are none, the image is read."""
         self._live = live
-        self._sections = [s for file in files or [elf.read(live.path)] for s in file.sections if _is_constant(s)]
+        self._sections = [s for file in files or [mapped.read(live.path)] for s in file.sections if _is_constant(s)]
 
     @functools.cached_property
     def _named(self) -> tuple[list[int], list[int]]:
         """Starts of named data, and of what starts up to there the furthest end."""
-        named = sorted((d.address, d.address + max(d.size, d.extent)) for d in self._live.data.values())
+        named = sorted((d.address, d.address + max(d.size, d.extent)) for d in later(self._live.data).values())
         return [start for start, _ in named], list(itertools.accumulate((end for _, end in named), max))
 
     def find(self, text: bytes, align: int) -> int | None:
         """Image-relative address of these bytes with a zero behind them, aligned as asked."""
         wanted = text + b"\0"
         for section in self._sections:
-            at = section.data.find(wanted)
+            at = mapped.find(section, wanted, 0)
             while at >= 0:
                 address = section.addr + at
                 if address % align == 0 and not self._is_named(address, address + len(wanted)):
                     return address
-                at = section.data.find(wanted, at + 1)
+                at = mapped.find(section, wanted, at + 1)
         return None
 
     def _is_named(self, start: int, end: int) -> bool:
         starts, furthest = self._named
         before = bisect_right(starts, end - 1)
-        return before > 0 and furthest[before - 1] > start
+        index = self._live.index
+        return before > 0 and furthest[before - 1] > start or index is not None and index.furthest_named(end) > start
 
 
 def _is_constant(section: Section) -> bool:

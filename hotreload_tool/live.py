@@ -1,20 +1,25 @@
 """The live state: what lives where in a process, after an image was loaded and some generations were applied.
 
-All addresses are image-relative (docs/formats.md). Everything is kept in dictionaries by name, so that a patch costs
-what it touches and not what the program is large.
+All addresses are image-relative (docs/formats.md). Everything is kept in mappings by name, so that a patch costs what it
+touches and not what the program is large. Of an image with an index (index.py) they look up what is asked for: go through
+all names of one only where there is no other way.
 """
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import difference
 from .difference import Definition, Retired
 from .errors import Damaged, NotForImage, Refusal, Refused
-from .names import BODY_SUFFIX, CALL_SUFFIX, LOCAL_SEPARATOR, RUNTIME_PREFIX, SLOT_SUFFIX
+from .layered import Layered, later
+from .names import BODY_SUFFIX, CALL_SUFFIX, LOCAL_SEPARATOR, RUNTIME_PREFIX, SLOT_SUFFIX, TLS_RESERVE
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
+
+if TYPE_CHECKING:
+    from .index import Index
 
 _BEHIND = 64            # bytes between the end of a function's code and its stub, at most: alignment
 NO_ID = "0" * 64       # the id of generation 0: the image as built
@@ -125,19 +130,20 @@ class LiveState:
     payloads: list[Placed] = field(default_factory=list)                # oldest first
     generation: int = 0
     id: str = NO_ID
-    maps: dict[str, ObjectMap] = field(default_factory=dict)            # object -> its latest map, in link order
-    functions: dict[str, LiveFunction] = field(default_factory=dict)
-    data: dict[str, LiveData] = field(default_factory=dict)
-    types: dict[str, set[str]] = field(default_factory=dict)            # type-unit signature -> objects that have it
-    symbols: dict[str, int] = field(default_factory=dict)               # of the image's uninstrumented parts
-    tls_symbols: dict[str, int] = field(default_factory=dict)           # the same for thread-locals: offsets
+    maps: MutableMapping[str, ObjectMap] = field(default_factory=dict)  # object -> its latest map, in link order
+    functions: MutableMapping[str, LiveFunction] = field(default_factory=dict)
+    data: MutableMapping[str, LiveData] = field(default_factory=dict)
+    types: MutableMapping[str, Set[str]] = field(default_factory=dict)  # type-unit signature -> objects that have it
+    symbols: MutableMapping[str, int] = field(default_factory=dict)     # of the image's uninstrumented parts
+    tls_symbols: MutableMapping[str, int] = field(default_factory=dict)  # the same for thread-locals: offsets
     ifuncs: set[str] = field(default_factory=set)                       # resolved at load time: no address to bind to
-    definitions: dict[str, tuple[Definition, ...]] = field(default_factory=dict)  # name -> who defines it, in link order
+    definitions: MutableMapping[str, tuple[Definition, ...]] = field(default_factory=dict)    # name -> who, in link order
     order: dict[str, int] = field(default_factory=dict)                 # object -> position in link order
     retired_statics: dict[str, dict[str, Retired]] = field(default_factory=dict)  # object -> name in `data` -> static local
     knew: set[tuple[str, str]] = field(default_factory=set)             # (object, printed type) that a generation's map had
     brought: set[str] = field(default_factory=set)                      # objects of which a generation brought code or data
     past_types: dict[str, dict[str, str | None]] = field(default_factory=dict)  # printed type that left -> digest -> layout
+    index: Index | None = None                                          # of the image
 
     def redefined(self, news: Mapping[str, ObjectMap | None]) -> dict[str, tuple[Definition, ...]]:
         """Who defines each name that an object of `news` defines or used to define, once `news` are in (None: an object
@@ -157,20 +163,69 @@ class LiveState:
     def may_know_type(self, name: str) -> bool:
         """Whether the process ever had code or data of an object file that ever had a type of this printed name. If not, no
         object of such a type can exist. (A file counts as a whole: a renamed type leaves code as it is.)"""
-        in_image = [m for m in self.facts.maps if name in m.types.values()]
-        later = {obj for obj, known in self.knew if known == name}
-        return not later.isdisjoint(self.brought | {m.object for m in self.facts.maps if self._is_linked(m)}) \
-            or any(map(self._is_linked, in_image))
+        knew = {obj for obj, known in self.knew if known == name}
+        return not knew.isdisjoint(self.brought) \
+            or any(m.object in knew or name in m.types.values() for m in self._linked_maps("p", name, knew) if self._is_linked(m))
+
+    def _linked_maps(self, kind: str, name: str, also: Collection[str] = ()) -> Iterable[ObjectMap]:
+        """Maps of the image as it was linked: at least those of objects that have something (Index.users), and `also`."""
+        if self.index is None:
+            return self.facts.maps
+        found = (self.index.map(obj) for obj in (*self.index.users(kind, name), *also))
+        return (m for m in found if m is not None)
 
     def _is_linked(self, m: ObjectMap) -> bool:
         """Whether something of this object of the image lives: the linker may have left all of it out (--gc-sections)."""
         names = [e.name for e in difference.entries(m)]
         return not names or any(n in self.functions or n in self.data for n in names)
 
+    def importers(self, names: Collection[str]) -> list[str]:
+        """Objects that may refer to one of `names`: all that do are among them."""
+        if self.index is None:
+            return list(self.maps)
+        found = {obj for name in names for obj in self.index.users("i", name)}
+        return [*dict.fromkeys((*sorted(found, key=lambda o: self.order[o]), *later(self.maps)))]
+
+    def virtuals_of(self, name: str) -> str | None:
+        """The virtual functions of a class as the first object has them that knows it (ObjectMap.virtuals)."""
+        having = list(self.maps) if self.index is None else [*self.index.users("v", name), *later(self.maps)]
+        for obj in sorted(set(having), key=lambda o: self.order[o]):
+            if obj in self.maps and name in self.maps[obj].virtuals:
+                return self.maps[obj].virtuals[name]
+        return None
+
+    def unchanged(self, obj: str, digest: bytes) -> bool:
+        """Whether it is known of an object that it is as it lives: `digest` is that of its map as stored (index.digest)."""
+        return self.index is not None and isinstance(self.maps, Layered) and not self.maps.changed(obj) \
+            and self.index.map_digest(obj) == digest
+
+    def symbols_between(self, low: int, high: int) -> list[int]:
+        """Addresses of symbols of the image, low <= address < high."""
+        if self.index is not None:
+            return self.index.symbols_between(low, high)
+        return [s.address for s in self.facts.symbols if low <= s.address < high and s.type != "TLS"]
+
+    def linked_digests(self, name: str) -> set[str]:
+        """Digests of the data of that name that the image was linked with."""
+        if self.index is not None:
+            return {d.entry.digest for d in self.index.definitions(name) or () if isinstance(d.entry, DataEntry)}
+        return {d.digest for m in self.facts.maps for d in m.data if d.name == name}
+
+    def foreign_vtables(self) -> list[str]:
+        """Tables of virtual functions in parts that are not instrumented."""
+        known = self.symbols if self.index is None else self.index.header["vtables"]
+        return [name for name in known if difference.is_users_vtable(name)]
+
+    def tls_reserve(self) -> ImageSymbol | None:
+        """The room that the runtime keeps in every thread's block."""
+        if self.index is not None:
+            return self.index.reserve
+        return next((s for s in self.facts.symbols if s.name == TLS_RESERVE and s.type == "TLS"), None)
+
     def rooms(self) -> list[tuple[int, int]]:
         """Free ranges of the arena: what was never used, then from its start on what is free again. So an address is used
         again as late as possible: a revert to the code that was there before needs it back."""
-        needed = {f.generation for f in self.functions.values()}
+        needed = {f.generation for f in later(self.functions).values()}
         known = max((p.end for p in self.payloads), default=self.arena[0])
         withdrawn = [(known, self.arena_used_end)] if self.arena_used_end > known else []     # some process has it still
         taken = sorted([*((p.start, p.end) for p in self.payloads if not p.transient or p.generation in needed), *withdrawn])
@@ -187,11 +242,15 @@ class LiveState:
     def copy(self) -> LiveState:
         """Independent of the original; entries are immutable and shared."""
         return dataclasses.replace(
-            self, maps=dict(self.maps), functions=dict(self.functions), data=dict(self.data),
-            types={s: set(objects) for s, objects in self.types.items()}, definitions=dict(self.definitions),
+            self, maps=_copied(self.maps), functions=_copied(self.functions), data=_copied(self.data),
+            types=_copied(self.types), definitions=_copied(self.definitions),
             order=dict(self.order), payloads=list(self.payloads), knew=set(self.knew), brought=set(self.brought),
             past_types={name: dict(layouts) for name, layouts in self.past_types.items()},
             retired_statics={obj: dict(found) for obj, found in self.retired_statics.items()})
+
+
+def _copied(mapping: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return mapping.copy() if isinstance(mapping, Layered) else dict(mapping)
 
 
 # ---- the image as built ------------------------------------------------------------------------------------------
@@ -218,6 +277,7 @@ def from_image(image: ImageFacts) -> LiveState:
 
 def _add_maps(live: LiveState, maps: Iterable[ObjectMap]) -> None:
     definitions: dict[str, list[Definition]] = {}
+    types: dict[str, set[str]] = {}
     for m in maps:
         if m.object in live.maps:
             raise Damaged(live.path, f"object map of {m.object}", "the image holds two maps of this object")
@@ -226,7 +286,8 @@ def _add_maps(live: LiveState, maps: Iterable[ObjectMap]) -> None:
         for entry in difference.entries(m):
             definitions.setdefault(entry.name, []).append(Definition(m.object, entry))
         for signature in m.types:
-            live.types.setdefault(signature, set()).add(m.object)
+            types.setdefault(signature, set()).add(m.object)
+    live.types = dict(types)
     live.definitions = {name: tuple(found) for name, found in definitions.items()}
 
 
@@ -237,7 +298,7 @@ def _add_definition(live: LiveState, symbols: _Symbols, name: str, definition: D
     if symbol is None:
         return
     if isinstance(entry, DataEntry):
-        live.data[name] = _new_data(entry, obj, symbol.address, 0)
+        live.data[name] = new_data(entry, obj, symbol.address, 0)
         return
     slot = symbols.find(name + SLOT_SUFFIX)
     body = None
@@ -307,7 +368,7 @@ class _Symbols:
                     and name.startswith(RUNTIME_PREFIX) and name not in self._public and name not in self._hidden)
 
 
-def _new_data(entry: DataEntry, obj: str, address: int, generation: int) -> LiveData:
+def new_data(entry: DataEntry, obj: str, address: int, generation: int) -> LiveData:
     return LiveData(entry.name, obj, address, entry.size, entry.extent, entry.digest, entry.kind, entry.type, generation,
                     entry.align)
 
@@ -365,14 +426,14 @@ def _replace_data(state: LiveState, data: Mapping[str, Any], news: Mapping[str, 
     entries = {d.name: (m.object, d) for m in news.values() for d in m.data}
     bound = {str(b["name"]): (state.data.get(str(b["was"])), b) for b in data["bound"]}
     taken = {str(b["was"]) for b in data["bound"] if b["name"] in entries}
-    for obj in news.keys() & state.maps.keys():
+    for obj in [o for o in news if o in state.maps]:
         _retire_statics(state, obj, taken, generation)
     for name, (was, record) in bound.items():
         if name in entries:
             state.data[name] = _continued(was, entries[name], record, generation)
     for record in data["added"]:
         obj, entry = _entry_of(state, record, entries)
-        state.data[entry.name] = dataclasses.replace(_new_data(entry, obj, int(record["address"]), generation),
+        state.data[entry.name] = dataclasses.replace(new_data(entry, obj, int(record["address"]), generation),
                                                      extent=int(record["extent"]))
     for record in data["updated"]:
         obj, entry = _entry_of(state, record, entries)
@@ -396,7 +457,7 @@ def _continued(was: LiveData | None, new: tuple[str, DataEntry], record: Mapping
     """A variable that goes on under a (perhaps new) name. Without `was` it came from an uninstrumented part."""
     obj, entry = new
     if was is None:
-        return dataclasses.replace(_new_data(entry, obj, int(record["address"]), generation), extent=int(record["extent"]))
+        return dataclasses.replace(new_data(entry, obj, int(record["address"]), generation), extent=int(record["extent"]))
     return dataclasses.replace(was, name=entry.name, object=obj, type=entry.type or was.type, retired=None)
 
 
@@ -413,14 +474,7 @@ def _replace_maps(state: LiveState, news: Mapping[str, ObjectMap], redefined: Ma
         old = state.maps.get(obj)
         if old is None or new.types != old.types:
             state.knew.update((obj, name) for name in new.types.values())
-        for signature in old.types if old else ():
-            users = state.types[signature]
-            users.discard(obj)
-            if old and not users:
-                state.past_types.setdefault(old.types[signature], {})[signature] = old.layouts.get(signature)
-                del state.types[signature]
-        for signature in new.types:
-            state.types.setdefault(signature, set()).add(obj)
+        _replace_types(state, old, new)
         state.maps[obj] = new
         state.order.setdefault(obj, len(state.order))
     for name, definitions in redefined.items():
@@ -428,6 +482,20 @@ def _replace_maps(state: LiveState, news: Mapping[str, ObjectMap], redefined: Ma
             state.definitions[name] = definitions
         else:
             state.definitions.pop(name, None)
+
+
+def _replace_types(state: LiveState, old: ObjectMap | None, new: ObjectMap) -> None:
+    for signature, name in old.types.items() if old else ():
+        if old is not None and signature not in new.types:
+            users = state.types[signature] - {new.object}
+            if users:
+                state.types[signature] = users
+            else:
+                state.past_types.setdefault(name, {})[signature] = old.layouts.get(signature)
+                del state.types[signature]
+    for signature in new.types:
+        if old is None or signature not in old.types:
+            state.types[signature] = state.types.get(signature, frozenset()) | {new.object}
 
 
 def _replace_functions(state: LiveState, image: Mapping[str, Any], generation: int) -> None:

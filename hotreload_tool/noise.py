@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from . import arch, contents, debuginfo, elf, names, unwind
+from . import arch, contents, debuginfo, elf, mapped, names, unwind
 from .baseline import Store
 from .dwarf import DebugInfoError
 from .elf import Elf, ElfError, Rela, Section, Symbol
@@ -76,20 +76,11 @@ def judge(store: Store, live: LiveState, objects: Mapping[str, Path]) -> IsNoise
         homes = [p.generation for p in live.payloads if not p.transient and p.start <= address < p.end]
         return old(homes[-1] if homes else 0)
 
-    @functools.cache
-    def built() -> dict[str, set[str]]:
-        """Digests of the data that the image was linked with."""
-        found: dict[str, set[str]] = {}
-        for m in live.facts.maps:
-            for entry in m.data:
-                found.setdefault(entry.name, set()).add(entry.digest)
-        return found
-
     def asked(obj: str, was: LiveFunction | LiveData, binding: Callable[[str], Binding | None]) -> bool:
         try:
             if isinstance(was, LiveData):
                 # What a patch wrote to it since is in that patch, and not worth looking for.
-                return was.generation == 0 and was.digest in built().get(was.name, ()) and is_same_data(
+                return was.generation == 0 and was.digest in live.linked_digests(was.name) and is_same_data(
                     was.name, new(obj), old(0), was.address, was.size, lambda name: _target(live, binding(name)))
             return was.body is not None and is_noise(was.name, new(obj), old(was.generation), was.body, was.size,
                                                      lambda name: _target(live, binding(name)))
@@ -146,7 +137,7 @@ class OldCode:
         at = address - section.addr
         if section.type == elf.SHT_NOBITS or at + size > section.size:
             raise _Different(f"no {size} bytes lie at {address:#x}")
-        return section.data[at:at + size]
+        return mapped.piece(section, at, size)
 
     def string(self, address: int) -> bytes:
         if self._elsewhere is None or self.holds(address):
@@ -156,10 +147,10 @@ class OldCode:
     def _own_string(self, address: int) -> bytes:
         section = self.section(address)
         at = address - section.addr
-        end = section.data.find(b"\0", at, at + _MOST)
+        end = mapped.find(section, b"\0", at, at + _MOST)
         if section.type == elf.SHT_NOBITS or end < 0:
             raise _Different(f"no string lies at {address:#x}")
-        return section.data[at:end]
+        return mapped.piece(section, at, end - at)
 
     def pointer(self, address: int) -> contents.Pointer | int:
         """What the 8 bytes at `address` hold when the file is loaded."""
@@ -199,7 +190,7 @@ def _encoded(section: Section, at: int, encoding: int) -> int:
     kind = {0x00: "<Q", 0x03: "<I", 0x04: "<Q", 0x0B: "<i", 0x0C: "<q"}.get(encoding & 0x0F)
     if kind is None or encoding & 0x70 not in (0, 0x10):
         raise _Different(f"a pointer of encoding {encoding:#x} in {section.name}")
-    value = int(struct.unpack_from(kind, section.data, at)[0])
+    value = int(struct.unpack(kind, mapped.piece(section, at, struct.calcsize(kind)))[0])
     return value + section.addr + at if encoding & 0x10 else value
 
 

@@ -8,66 +8,77 @@ thread is waited for in vain at worst, never overlooked.
 """
 from __future__ import annotations
 
-import re
+import functools
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from . import elf
+from . import elf, mapped
 from .baseline import Store
 from .elf import Elf
+from .fragments import LONGEST, Functions
+from .index import Index
 from .live import LiveState
-from .names import BODY_SUFFIX, LOCAL_SEPARATOR
+from .names import LOCAL_SEPARATOR
 from .plan import FunctionChange
 
 Range = tuple[int, int]       # image-relative: first byte, size
-
-_NAMELESS = re.compile(r"^(?P<base>.+?)\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?:\.\d+|\.\w*)*$")
-_LONGEST = 1 << 20            # bytes: a body without a size is taken to end at the next one, or here
-
-
-@dataclass(frozen=True)
-class _Fragment:
-    """A piece of code without a stub."""
-    start: int
-    size: int
-    base: str                 # the function it was made from
 
 
 class _Code:
     """The code of one image or payload: its bytes by address, and its fragments."""
 
     def __init__(self, file: Elf) -> None:
-        functions = [s for s in file.symbols if s.defined and s.type == elf.STT_FUNC]
+        self._file = file
         self._sections = [s for s in file.sections if s.flags & elf.SHF_EXECINSTR and s.type == elf.SHT_PROGBITS]
-        self._starts = sorted({s.value for s in functions})
-        found = ((s, _NAMELESS.match(s.name)) for s in functions)
-        self.fragments = sorted({_Fragment(s.value, self.size(s.value, s.size), m["base"].removesuffix(BODY_SUFFIX))
-                                 for s, m in found if m}, key=lambda f: f.start)
-        self._fragment_starts = [f.start for f in self.fragments]
+
+    @functools.cached_property
+    def _functions(self) -> Functions:
+        return Functions(self._file)
+
+    @functools.cached_property
+    def _fragments(self) -> list[Range]:
+        return [(f.start, f.size) for f in self._functions.fragments()]
 
     def size(self, start: int, known: int) -> int:
-        """`known`, or for code without a size (assembler) the distance to what follows."""
-        if known:
-            return known
-        following = bisect_right(self._starts, start)
-        return min(_LONGEST, self._starts[following] - start) if following < len(self._starts) else _LONGEST
+        return known or self._functions.size(start, known)
+
+    def made_from(self, function: str) -> list[Range]:
+        """Fragments by the name of their function."""
+        return [(f.start, f.size) for f in self._functions.fragments() if f.base == function]
+
+    def fragment_at(self, address: int) -> Range | None:
+        at = bisect_right(self._fragments, (address, LONGEST)) - 1
+        return self._fragments[at] if at >= 0 and address < sum(self._fragments[at]) else None
 
     def read(self, start: int, size: int) -> bytes:
         for section in self._sections:
             if section.addr <= start < section.addr + section.size:
-                return bytes(section.data[start - section.addr:start - section.addr + size])
+                return mapped.piece(section, start - section.addr, size)
         return b""
 
-    def reached_from(self, start: int, size: int) -> Iterable[_Fragment]:
+    def reached_from(self, start: int, size: int) -> Iterable[Range]:
         """Fragments into which a 32-bit displacement, or an absolute 32-bit address, in this code leads."""
         code = self.read(start, size)
-        for i in range(len(code) - 3 if self.fragments else 0):
+        for i in range(len(code) - 3):
             word = int.from_bytes(code[i:i + 4], "little", signed=True)
             for target in (start + i + 4 + word, word):
-                at = bisect_right(self._fragment_starts, target) - 1
-                if at >= 0 and target < self.fragments[at].start + self.fragments[at].size:
-                    yield self.fragments[at]
+                found = self.fragment_at(target)
+                if found is not None:
+                    yield found
+
+
+class _IndexedCode(_Code):
+    """The same of an image with an index: its symbols are not read."""
+
+    def __init__(self, file: Elf, index: Index) -> None:
+        super().__init__(file)
+        self._index = index
+
+    def made_from(self, function: str) -> list[Range]:
+        return self._index.fragments(function)
+
+    def fragment_at(self, address: int) -> Range | None:
+        return self._index.fragment_at(address) if address >= 0 else None
 
 
 def parts(store: Store, live: LiveState, changed: Sequence[FunctionChange]) -> dict[str, list[Range]]:
@@ -80,11 +91,16 @@ def parts(store: Store, live: LiveState, changed: Sequence[FunctionChange]) -> d
         brought.setdefault(live.functions[function.name].generation, []).append(function)
     found: dict[str, list[Range]] = {}
     for generation, functions in brought.items():
-        code = store.derived(store.linked(live, generation), _Code)
+        code = store.derived(store.linked(live, generation), _Code) if generation else _code_of_image(store, live)
         symbols = _source_names(live, functions)
         for function in functions:
             found[function.name] = _parts_of(code, function, symbols[function.name])
     return found
+
+
+def _code_of_image(store: Store, live: LiveState) -> _Code:
+    file = store.linked(live)
+    return store.derived(file, _Code) if live.index is None else _IndexedCode(file, live.index)
 
 
 def _source_names(live: LiveState, functions: Iterable[FunctionChange]) -> Mapping[str, str]:
@@ -94,12 +110,12 @@ def _source_names(live: LiveState, functions: Iterable[FunctionChange]) -> Mappi
 
 def _parts_of(code: _Code, function: FunctionChange, symbol: str) -> list[Range]:
     whole = code.size(function.old_body, function.old_size)
-    seen = {f for f in code.fragments if f.base == symbol}
-    waiting: list[Range] = [(function.old_body, whole), *((f.start, f.size) for f in seen)]
+    seen = set(code.made_from(symbol))
+    waiting: list[Range] = [(function.old_body, whole), *seen]
     while waiting:
         for fragment in code.reached_from(*waiting.pop()):
             if fragment not in seen:
                 seen.add(fragment)
-                waiting.append((fragment.start, fragment.size))
+                waiting.append(fragment)
     body = [(function.old_body, whole)] if whole != function.old_size else []
-    return sorted(body + [(f.start, f.size) for f in seen])
+    return sorted([*body, *seen])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ from . import construction, difference, layouts
 from .construction import Initialiser
 from .difference import Correlation, Definition, SpecialChange, TypeChange, kind_class
 from .errors import Refusal, Refused
+from .layered import later
 from .live import ImageSymbol, LiveData, LiveFunction, LiveState
 from .names import LOCAL_SEPARATOR, TLS_RESERVE
 from .objectmap import DataEntry, FunctionEntry, ObjectMap
@@ -296,11 +297,10 @@ class _Work:
 
     def check_types(self) -> None:
         olds = {obj: self.live.maps[obj] for obj in self.maps if obj in self.live.maps}
-        elsewhere = (s for s, users in self.live.types.items() if not users <= self.maps.keys())
         changes: dict[str, list[TypeChange]] = {}
-        for change in difference.layout_changes(olds, self.maps, elsewhere):
+        for change in difference.layout_changes(olds, self.maps, _Elsewhere(self.live, self.maps.keys())):
             changes.setdefault(change.name, []).append(change)
-        for change in difference.returned_types(self.live.past_types, self.live.types.keys(), self.maps):
+        for change in difference.returned_types(self.live.past_types, self.live.types, self.maps):
             changes.setdefault(change.name, [change])
         for name in [n for n in changes if not self.live.may_know_type(n)]:
             self.plan.notes.append(f"{name} has another layout; the process has no code that knows it, and so no object of it")
@@ -313,7 +313,8 @@ class _Work:
             self._refuse("type-layout", wrong[name][0].object, name or "(unnamed)",
                          how=layouts.explain(first.old_layout, first.new_layout),
                          objects=_listed([c.object for c in wrong[name]]), variables=self._variables_of(name))
-        for virtual in {c.name: c for c in reversed(difference.virtual_changes(self.live.maps, self.maps))}.values():
+        virtual_changes = difference.virtual_changes(self.live.maps, self.maps, self.live.virtuals_of)
+        for virtual in {c.name: c for c in reversed(virtual_changes)}.values():
             self._refuse("virtual-functions", virtual.object, virtual.name, what=virtual.what)
 
     def _variables_of(self, type_name: str) -> str:
@@ -382,7 +383,7 @@ class _Work:
     def _vtable_in_the_way(self, obj: str, entry: DataEntry, was: LiveData) -> str | None:
         """Why a table of virtual functions cannot take its new functions; None if it can. That all others keep their places
         is checked by `check_types`."""
-        foreign = [name for name in self.live.symbols if difference.is_users_vtable(name)]
+        foreign = self.live.foreign_vtables()
         old = self.live.maps.get(obj)
         if entry.size < was.size:
             return "old code may call the functions that left"
@@ -396,8 +397,7 @@ class _Work:
 
     def _room(self, was: LiveData) -> int:
         """Bytes a variable may take. Its padding is not trusted where the linker chose a copy that has none."""
-        behind = [s.address for s in self.live.facts.symbols
-                  if was.address + was.size <= s.address < was.address + was.extent and s.type != "TLS"]
+        behind = self.live.symbols_between(was.address + was.size, was.address + was.extent)
         return min([was.extent, *(a - was.address for a in behind)])
 
     # ---- functions ----------------------------------------------------------------------------------------------
@@ -465,7 +465,8 @@ class _Work:
         moved = gone.union(name for name in self.fresh if not self._lives(name))
         if not moved:
             return
-        elsewhere = {o: m for o, m in self.live.maps.items() if o not in self.maps and not moved.isdisjoint(m.imports)}
+        importers = {o: self.live.maps[o] for o in self.live.importers(moved) if o not in self.maps}
+        elsewhere = {o: m for o, m in importers.items() if not moved.isdisjoint(m.imports)}
         for obj, m in {**self.maps, **elsewhere}.items():
             for entry in difference.entries(m):
                 if not moved.isdisjoint(entry.refs) and entry.name not in self.changed:
@@ -502,7 +503,7 @@ class _Work:
         together with what it jumps to. The assembler does that only inside one object."""
         targets = {name for name, d in self.prevailing.items() if name in self.changed or d is None}
         pending = {obj for name in targets for obj in self._definers(name)}
-        for obj in sorted(pending & self.live.maps.keys()):
+        for obj in sorted(o for o in pending if o in self.live.maps):
             m = self.maps.get(obj) or self.live.maps[obj]
             grew = True
             while grew:
@@ -582,11 +583,12 @@ class _Work:
 
     def place_thread_locals(self) -> None:
         """New thread-locals go into the room that the runtime keeps in every thread's block."""
-        reserve = next((s for s in self.live.facts.symbols if s.name == TLS_RESERVE and s.type == "TLS"), None)
-        if reserve is None:
+        reserve = self.live.tls_reserve()
+        wanted = [d.entry for d in self.reached.values() if isinstance(d.entry, DataEntry)]
+        if reserve is None or not any(kind_class(e.kind) == "thread-local" for e in wanted):
             return
         end = reserve.address + reserve.size
-        taken = [d.address + d.extent for d in self.live.data.values() if reserve.address <= d.address < end
+        taken = [d.address + d.extent for d in later(self.live.data).values() if reserve.address <= d.address < end
                  and kind_class(d.kind) == "thread-local"]
         free = max(taken, default=reserve.address)
         for name, (obj, entry) in list(self.reached.items()):
@@ -732,6 +734,16 @@ class _Work:
     def _refuse(self, code: str, obj: str, name: str, **words: str) -> None:
         reason, advice = _REFUSALS[code]
         self.plan.refusals.append(Refusal(code, obj, name, reason.format(name=name, **words), advice))
+
+
+class _Elsewhere(Container[str]):
+    """Digests of types that objects use which are not being compared."""
+
+    def __init__(self, live: LiveState, compared: Set[str]) -> None:
+        self.live, self.compared = live, compared
+
+    def __contains__(self, signature: object) -> bool:
+        return not self.live.types.get(str(signature), frozenset()) <= self.compared
 
 
 def _differences(was: LiveData, entry: DataEntry) -> dict[str, tuple[str, str]]:

@@ -255,6 +255,16 @@ def plain_objects(node: Node) -> dict[str, str]:
     return building.plain_objects({relative_path(image.env, n): n.get_abspath() for n in found if image})
 
 
+def note_objects(node: Node) -> None:
+    """Let what the objects of an image are be known, so that a patch need not read those that stayed as they are."""
+    image = _images.get(node)
+    if image is None:
+        return
+    from . import baseline, objectmaps
+    found = [p.node.get_abspath() for p in parts(image) if is_object(p.node, image.env)]
+    objectmaps.note(baseline.Store(state_directory(image.env)), found)
+
+
 def link_record(node: Node) -> building.LinkRecord | None:
     """How an image is linked, for `hotpatch bundle`."""
     image = _images.get(node)

@@ -36,8 +36,8 @@ from .settings import SettingError
 _PROGRAM_FLAGS, _LIBRARY_FLAGS = "$CFLAGS $CXXFLAGS $CCFLAGS", "$SHCFLAGS $SHCXXFLAGS $SHCCFLAGS"
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
-# All of HOTRELOAD_DIR.
-_STATE = ("baselines", "chains", "compilers", "locks", "objects", "payloads", "prefixes", "programs", "runtime")
+# All that is in HOTRELOAD_DIR.
+_STATE = ("baselines", "chains", "compilers", "locks", "objectmaps.json", "objects", "payloads", "prefixes", "programs", "runtime")
 # The modules that make an instrumented object of a compiled one.
 INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "calls", "debuginfo", "digest", "dwarf", "elf",
                  "errors", "instrument", "names", "objectmap", "settings", "survey", "timings", "typetext", "unwind")
@@ -267,7 +267,7 @@ def _clean_state(env: Env, image: Node) -> None:
         return
     directory = env.Dir(checked(env).directory)
     there = set(os.listdir(directory.get_abspath())) if os.path.isdir(directory.get_abspath()) else set()
-    ours = [directory] if there <= set(_STATE) else [directory.Dir(name) for name in _STATE]
+    ours = [directory] if there <= set(_STATE) else [directory.Entry(name) for name in _STATE]
     env.Clean(image, ours)
 
 
@@ -291,6 +291,7 @@ def file_baseline(target: Nodes, source: Nodes, env: Env) -> None:
     with _whole_or_removed(target[0]):
         building.file_image(state_directory(env), target[0].get_abspath(), relative_path(env, target[0]),
                             scons_images.plain_objects(target[0]), scons_images.link_record(target[0]))
+        scons_images.note_objects(target[0])
 
 
 # ---- one more action behind a builder's own --------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -23,7 +23,8 @@ from hotreload_tool.abi import ABI
 from hotreload_tool.baseline import Store, read_build_id, read_image
 from hotreload_tool.bundle import ImagePatch
 from hotreload_tool.errors import Damaged, HotreloadError, NotForImage, Refused
-from hotreload_tool.live import NO_ID, from_image
+from hotreload_tool.index import BadIndex
+from hotreload_tool.live import NO_ID, ImageFacts, LiveState, from_image
 from hotreload_tool.objectmap import ObjectMap
 from hotreload_tool.watch.memory import Memory
 
@@ -336,30 +337,62 @@ def test_what_cannot_be_filed_leaves_nothing(store, write):
     assert list((store.root / "baselines").iterdir()) == [] and store.programs() == {}
 
 
-def test_loading_again_does_not_parse_elf(store, write, monkeypatch):
-    facts = store.load(store.file_image(write(small()), "p"))
+def test_the_live_state_of_a_filed_image_is_looked_up(store, write, monkeypatch):
+    build_id = store.file_image(write(small()), "p")
+    wanted = from_image(store.load(build_id))
     monkeypatch.setattr(baseline, "read_image", lambda path: pytest.fail("parsed again"))
-    assert store.load(BUILD_ID) == facts
+    live = Store(store.root).live_state(build_id)      # a resident session keeps the state, and needs no index
+    assert [live.functions[f] for f in ("f", "g~a.o")] == [wanted.functions[f] for f in ("f", "g~a.o")]
+    assert live.data["v"] == wanted.data["v"] and live.maps["a.o"] == MAP and "h" not in live.functions
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b"\xff",
-        b'{"index": 1, "facts": {}}',
-        b'{"index": 1, "facts": {"maps": [1]}}',
-        b'{"index": 0}',
-        None,
-    ],
-)
-def test_an_index_of_another_version_or_damaged_is_made_anew(store, write, content):
-    facts = store.load(store.file_image(write(small()), "p"))
-    index = store.root / "baselines" / BUILD_ID / "facts.json"
-    index.unlink() if content is None else index.write_bytes(content)
-    assert Store(store.root).load(BUILD_ID) == facts and json.loads(index.read_bytes())["index"] == baseline.INDEX
+@pytest.mark.parametrize("damage", ["missing", "empty", "no index", "cut short", "another image's", "header", "checksums",
+                                    "version"])
+def test_an_index_that_does_not_fit_is_made_anew(store, write, damage, monkeypatch):
+    build_id = store.file_image(write(small()), "p")
+    path = store.root / "baselines" / build_id / "index"
+    good = path.read_bytes()
+    other = store.file_image(write(small(build_id="34" * 20), "other"), "p")
+    changed = {"empty": b"", "no index": b"{}", "cut short": good[:-9], "header": good[:60] + b"!" + good[61:],
+               "another image's": (store.root / "baselines" / other / "index").read_bytes(),
+               "checksums": good.replace(good[good.index(b"}", good.index(b'"sums"')) + 1:][:4], b"\xff\xff\xff\xfe", 1),
+               "version": good.replace(b"HRINDEX\1", b"HRINDEX\0")}
+    if damage == "missing":
+        path.unlink()
+    else:
+        assert changed[damage] != good
+        path.write_bytes(changed[damage])
+    live = Store(store.root).live_state(build_id)
+    assert path.read_bytes() == good and live.functions["f"].body == 0x1080
+
+
+def test_an_index_that_turns_out_to_be_damaged_is_made_anew(store, write):
+    build_id = store.file_image(write(small()), "p")
+    path = store.root / "baselines" / build_id / "index"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))             # found out when that page is asked for
+    looked_up = []
+
+    def work() -> int | None:
+        looked_up.append(path.read_bytes() == good)
+        return Store(store.root).live_state(build_id).functions["f"].body
+
+    assert store.with_index(build_id, work) == 0x1080 and looked_up == [False, True]
+
+    def never() -> None:
+        raise BadIndex("page 0 is damaged")
+
+    with pytest.raises(Damaged, match="page 0 is damaged; remove it"):
+        store.with_index(build_id, never)
+
+
+def test_an_image_that_is_filed_and_the_same_file_is_not_read_again(store, write):
+    path = write(small())
+    assert store.filed(path) is None
+    build_id = store.file_image(path, "p")
+    assert store.filed(path) == build_id
+    os.utime(path, ns=(1, 1))
+    assert store.filed(path) is None and store.filed(write(b"no", "text")) is None
 
 
 def test_a_store_that_moved_still_works(store, write):
@@ -461,7 +494,13 @@ def test_what_is_remembered_is_what_others_left(tmp_path_factory, done):
             if step == "again":
                 theirs.append(build_id, patch_for(theirs, build_id, f"another {number}"))
         assert mine.chain(build_id) == theirs.chain(build_id) and mine.bundles(build_id) == theirs.bundles(build_id)
-        assert mine.live_state(build_id) == theirs.live_state(build_id)
+        assert what_lives(mine.live_state(build_id)) == what_lives(theirs.live_state(build_id))
+
+
+def what_lives(live: LiveState) -> dict[str, Any]:
+    """All of a state, however it is known: by lookup, or because the image was read."""
+    found = {f.name: getattr(live, f.name) for f in dataclasses.fields(LiveState) if f.name not in ("facts", "index")}
+    return {**found, "facts": {f.name: getattr(live.facts, f.name) for f in dataclasses.fields(ImageFacts)}}
 
 
 def test_two_cannot_both_be_the_next_generation(store, write):
@@ -603,7 +642,7 @@ def test_prune_drops_what_killed_writers_left(store, write):
     build_id = filed(store, write)
     store.append(build_id, patch_for(store, build_id, "1"))
     places = [store.root / p for p in (f"chains/{build_id}/.prog.2.hotpatch.x", "payloads/.00.so.x", "programs/.p.json.x",
-                                       f"baselines/{build_id}/.facts.json.x")]
+                                       f"baselines/{build_id}/.index.x")]
     for path in places:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")

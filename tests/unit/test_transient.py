@@ -88,7 +88,7 @@ def image(folder: Path, named: list[tuple[int, int]]) -> literals.Literals:
     file.add_section(elf.Section(".rodata", elf.SHT_PROGBITS, elf.SHF_ALLOC, b"hello\0\0\0hello\0world\0", addr=0x5000, align=8))
     (folder / "image").write_bytes(file.to_bytes())
     data = {str(i): SimpleNamespace(address=at, size=size, extent=size) for i, (at, size) in enumerate(named)}
-    live: Any = SimpleNamespace(path=str(folder / "image"), data=data)
+    live: Any = SimpleNamespace(path=str(folder / "image"), data=data, index=None)
     return literals.Literals(live)
 
 
