@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import results
 from generate import Shape, write
 
-from livetools import Program, clean_environment, runtime_directory
+from livetools import Program, clean_environment, compile_modules, runtime_directory
 
 _WANTED = 1.15
 _SECONDS = 3600.0
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("build-cold-patch"), help="for the projects; kept")
     args = parser.parse_args()
+    compile_modules()
     shape = Shape(objects=args.objects, functions=10 * args.objects, language=args.language)
     with runtime_directory() as agents:
         trees = Trees(args.folder.resolve(), shape, agents)

@@ -1,8 +1,13 @@
 """Which flags of ours a compiler takes, found by asking it once."""
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -29,6 +34,7 @@ CANDIDATES = (
     (*_ANY, _CLANG, *_TYPES),
 )
 _PROBE_SECONDS = 60
+_FINDS = ("PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX")     # variables by which compilers and their parts are found
 
 
 _MODEL = re.compile(r"-f((?:no-)?(?:pic|PIC|pie|PIE))$")
@@ -44,6 +50,50 @@ def flags(command: Sequence[str], language: str, environment: Mapping[str, str])
     Compiles an empty file to nowhere, once for each set tried and each compiler; writes nothing. Raises Unsupported.
     """
     return _flags(tuple(command), language, tuple(sorted(environment.items())))
+
+
+def kept_flags(command: Sequence[str], language: str, environment: Mapping[str, str], directory: str,
+               write: bool = True) -> tuple[str, ...]:
+    """`flags`, kept in a file of `directory`: asking takes longer than much of what a patch does. `write`: whether a file may
+    be made of what was not known. Raises Unsupported."""
+    return _kept(tuple(command), language, tuple(sorted(environment.items())), directory, write)
+
+
+@functools.cache
+def _kept(command: tuple[str, ...], language: str, variables: tuple[tuple[str, str], ...], directory: str,
+          write: bool) -> tuple[str, ...]:
+    environment = dict(variables)
+    path = os.path.join(directory, _identity(command, language, environment))
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        known = json.load(file)
+        if isinstance(known, list) and tuple(known) in CANDIDATES:
+            return tuple(known)
+    found = flags(command, language, environment)
+    if write:
+        with contextlib.suppress(OSError):       # then it is asked again
+            _write(path, json.dumps(found))
+    return found
+
+
+def _identity(command: Sequence[str], language: str, environment: Mapping[str, str]) -> str:
+    """Changes when the compiler does: its file, or that of another word of the command, is another, or newer."""
+    files = []
+    for word in command:
+        path = shutil.which(word, path=environment.get("PATH"))
+        if path is not None:
+            found = os.stat(path)
+            files.append((os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ino))
+    about = (list(command), files, language, CANDIDATES, [environment.get(name) for name in _FINDS])
+    return hashlib.blake2b(repr(about).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _write(path: str, text: str) -> None:
+    """At once or not at all: several compilers run at the same time."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(temporary, path)
 
 
 def of_a_library(words: Iterable[str]) -> bool:

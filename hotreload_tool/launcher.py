@@ -200,50 +200,13 @@ def _code_words(launch: Launch, language: str) -> tuple[str, ...]:
     if language == "assembler":
         return ()
     from . import compiler
-    flags = _compiler_flags(launch, language)
+    try:
+        flags = compiler.kept_flags(launch.compiler, language, launch.environ, os.path.join(launch.directory, "compilers"))
+    except compiler.Unsupported as e:
+        raise LauncherError(str(e)) from None
     if compiler.of_a_library((*launch.compiler, *launch.asked.words)):
         flags = compiler.for_library(flags)
     return (*flags, *runtime_build.preprocessor_words(True))
-
-
-def _compiler_flags(launch: Launch, language: str) -> tuple[str, ...]:
-    """`compiler.flags`, kept in a file: asking the compiler takes longer than all else that we do."""
-    import json
-
-    from . import compiler
-    kept = os.path.join(launch.directory, "compilers", _compiler_identity(launch, language, repr(compiler.CANDIDATES)))
-    try:
-        with open(kept, encoding="utf-8") as file:
-            return tuple(json.load(file))
-    except (OSError, ValueError):
-        pass
-    try:
-        found = compiler.flags(launch.compiler, language, launch.environ)
-    except compiler.Unsupported as e:
-        raise LauncherError(str(e)) from None
-    _write(kept, json.dumps(found))
-    return found
-
-
-def _compiler_identity(launch: Launch, language: str, known: str) -> str:
-    """Changes when the compiler does: its file is another, or newer."""
-    import shutil
-    path = shutil.which(launch.compiler[-1]) or launch.compiler[-1]
-    try:
-        about = os.stat(path)
-        version = f"{about.st_size} {about.st_mtime_ns} {about.st_ino}"
-    except OSError:
-        version = ""
-    return building.digest_of(repr(launch.compiler), os.path.realpath(path), version, language, known)
-
-
-def _write(path: str, text: str) -> None:
-    """At once or not at all: several compilers run at the same time."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
 
 
 # ---- links -----------------------------------------------------------------------------------------------------

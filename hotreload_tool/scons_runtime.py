@@ -5,6 +5,7 @@ of the user's reaches them; they are never instrumented.
 """
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from SCons.Errors import UserError
 
 from . import compiler, runtime_build
 from .runtime_build import sources_directory
-from .scons_env import Env, Node, process_environment, words
+from .scons_env import Env, Node, process_environment, state_directory, words
 from .settings import Settings
 
 _built: dict[tuple[int, str, str], "RuntimeNodes"] = {}     # SCons reads SConscripts in one thread
@@ -34,9 +35,12 @@ def c_compiler(env: Env) -> list[str]:
 
 
 def flags_of(command: list[str], language: str, env: Env) -> tuple[str, ...]:
-    """`compiler.flags` for an environment. Raises UserError."""
+    """`compiler.kept_flags` for an environment. Raises UserError."""
+    option = getattr(env, "GetOption", lambda name: True)          # not there without the program `scons`
+    writes = not (option("no_exec") or option("question"))
+    kept = os.path.join(state_directory(env), "compilers")
     try:
-        return compiler.flags(command, language, process_environment(env))
+        return compiler.kept_flags(command, language, process_environment(env), kept, writes)
     except compiler.Unsupported as e:
         raise UserError(f"hotreload: {e}") from None
 
@@ -82,7 +86,10 @@ def _declare(env: Env, compiler: list[str], arena: int, directory: str, keys: li
 
 def _check_compiler(target: list[Node], source: list[Node], env: Env) -> None:
     """Say what is wrong with an unsupported compiler before it fails on our sources in its own way."""
-    flags_of(env["HOTRELOAD_COMPILER"], "c", env)
+    try:
+        compiler.flags(env["HOTRELOAD_COMPILER"], "c", process_environment(env))
+    except compiler.Unsupported as e:
+        raise UserError(f"hotreload: {e}") from None
 
 
 def _object(clean: Env, source: Path, directory: str, action: Any) -> Node:

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,10 +31,24 @@ from SCons.Util import CLVar
 
 from . import building, compiler, runtime_build, scons_images, scons_runtime, settings, timings
 from .request import ImageKind
-from .scons_env import Env, Node, Nodes, active, checked, errors_for_people, instruments, relative_path, state_directory, words
+from .scons_env import (
+    Env,
+    Node,
+    Nodes,
+    active,
+    checked,
+    errors_for_people,
+    instruments,
+    process_environment,
+    relative_path,
+    state_directory,
+    words,
+)
 from .settings import SettingError
 
 _PROGRAM_FLAGS, _LIBRARY_FLAGS = "$CFLAGS $CXXFLAGS $CCFLAGS", "$SHCFLAGS $SHCXXFLAGS $SHCCFLAGS"
+_COMPILES = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CCFLAGS", "SHCFLAGS", "SHCXXFLAGS", "SHCCFLAGS")
+_VARIABLE = re.compile(r"\$\{?(\w*)")
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
 # All that is in HOTRELOAD_DIR.
@@ -42,6 +57,7 @@ _STATE = ("baselines", "chains", "compilers", "locks", "objectmaps.json", "objec
 INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "calls", "debuginfo", "digest", "dwarf", "elf",
                  "errors", "instrument", "names", "objectmap", "settings", "survey", "timings", "typetext", "unwind")
 _helped: list[bool] = []
+_known_flags: dict[tuple[Any, ...], list[str]] = {}       # of `_code_flags`
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------
@@ -167,11 +183,22 @@ def _code_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> 
     if not active(env):
         return []
     is_cxx = bool(source) and os.path.splitext(str(source[0]))[1] in CXXSuffixes
+    shared = bool(target) and bool(getattr(target[0].attributes, "shared", False))
+    given = tuple(str(env.get(name, "")) for name in _COMPILES)
+    if any(name not in _COMPILES for value in given for name in _VARIABLE.findall(value)):
+        return _found_flags(env, is_cxx, shared)
+    # SCons asks twice for each object, nearly always with the same variables.
+    known = (is_cxx, shared, given, env["HOTRELOAD_DIR"], *process_environment(env).items())
+    if known not in _known_flags:
+        _known_flags[known] = _found_flags(env, is_cxx, shared)
+    return list(_known_flags[known])
+
+
+def _found_flags(env: Env, is_cxx: bool, shared: bool) -> list[str]:
     command = words(env, "$CXX" if is_cxx else "$CC")
     if not command:
         return []
     found = scons_runtime.flags_of(command, "c++" if is_cxx else "c", env)
-    shared = bool(target) and bool(getattr(target[0].attributes, "shared", False))
     asked = words(env, _LIBRARY_FLAGS if shared else _PROGRAM_FLAGS)
     return list(compiler.for_library(found) if compiler.of_a_library([*command, *asked]) else found)
 

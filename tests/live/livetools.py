@@ -15,6 +15,7 @@ A test of a patch looks like this::
 from __future__ import annotations
 
 import codecs
+import compileall
 import contextlib
 import json
 import os
@@ -48,6 +49,11 @@ _SHOWN = 4000            # characters of a transcript that a failure shows
 
 class LiveError(AssertionError):
     """A program or command did not do what the test waits for. The message shows what it did."""
+
+
+def compile_modules() -> None:
+    """What installing the tool does: no process of it compiles its modules again."""
+    compileall.compile_dir(REPO / "hotreload_tool", quiet=1)
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
