@@ -51,9 +51,9 @@ class LiveError(AssertionError):
     """A program or command did not do what the test waits for. The message shows what it did."""
 
 
-def compile_modules() -> None:
+def compile_modules(checkout: Path = REPO) -> None:
     """What installing the tool does: no process of it compiles its modules again."""
-    compileall.compile_dir(REPO / "hotreload_tool", quiet=1)
+    compileall.compile_dir(checkout / "hotreload_tool", quiet=1)
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
