@@ -62,7 +62,8 @@ def clean_environment(**extra: str) -> dict[str, str]:
     The repository is put on PYTHONPATH, so that `python -m hotreload_tool` works in any directory.
     """
     kept = {k: v for k, v in os.environ.items() if k != "SCONSFLAGS" and not k.startswith(("HOTRELOAD_", "HOTPATCH_"))}
-    return {**kept, "LC_ALL": "C", "PYTHONPATH": str(REPO), "PYTHONDONTWRITEBYTECODE": "1", **extra}
+    return {**kept, "LC_ALL": "C", "PYTHONPATH": str(REPO), "PYTHONDONTWRITEBYTECODE": "1",
+            "HOTRELOAD_RUNTIME_CACHE": str(REPO / "build" / "runtime-cache"), **extra}
 
 
 @contextlib.contextmanager

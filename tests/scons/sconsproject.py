@@ -118,7 +118,8 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment without what would steer a build or the tool; `extra` is added."""
     dropped = ("SCONS", "HOTRELOAD_PAD", "HOTRELOAD_DIR", "HOTPATCH_", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return {**kept, "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1", **extra}
+    return {**kept, "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1",
+            "HOTRELOAD_RUNTIME_CACHE": str(REPO / "build" / "runtime-cache"), **extra}
 
 
 def copy_tool(target: Path) -> Path:

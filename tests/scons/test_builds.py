@@ -90,3 +90,19 @@ hot.Program('off', Glob('src/*.c'), OBJPREFIX='off-', HOTRELOAD_ENABLED=0)
     assert [project.run(program) for program in outputs[:4]] == ["41\n"] * 4
     described = {path: b".hotreload.map" in (root / path).read_bytes() for path in outputs}
     assert [path for path in outputs if not described[path]] == ["cold", "off", "src/cold-value.o", "src/off-value.o"]
+
+
+def test_projects_share_the_compiled_runtime(tmp_path: Path, tool: Path) -> None:
+    files = {"SConstruct": HEAD + "env.Program('prog', Glob('*.c'))\n", **{Path(p).name: text for p, text in C_FILES.items()}}
+    said = []
+    for name in ("one", "two"):
+        project = Project.create(tmp_path / name, files, ["prog"], tool)
+        project.environment["HOTRELOAD_RUNTIME_CACHE"] = str(tmp_path / "new" / "cache")
+        said.append(project.scons().out)
+        assert project.run("prog") == "41\n"
+    assert "Compiling hotreload runtime" in said[0] and "Compiling hotreload runtime" not in said[1]
+    (tool / "runtime" / "agent.c").write_text((tool / "runtime" / "agent.c").read_text() + "\n/* another version */\n")
+    project = Project.create(tmp_path / "three", files, ["prog"], tool)
+    project.environment["HOTRELOAD_RUNTIME_CACHE"] = str(tmp_path / "new" / "cache")
+    compiled = project.scons().out.count("Compiling hotreload runtime")
+    assert compiled == 1                     # what is another file is not taken from there
