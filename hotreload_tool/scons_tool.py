@@ -52,7 +52,8 @@ _VARIABLE = re.compile(r"\$\{?(\w*)")
 _COMPILE_HOOK = " $HOTRELOAD_CCFLAGS $_HOTRELOAD_CPPFLAGS"
 _LINK_HOOK = " $_HOTRELOAD_LIBFLAGS"
 # All that is in HOTRELOAD_DIR.
-_STATE = ("baselines", "chains", "compilers", "locks", "objectmaps.json", "objects", "payloads", "prefixes", "programs", "runtime")
+_STATE = ("baselines", "chains", "compilers", "locks", "objectmaps.json", "objects", "payloads", "prefixes",
+          "programs", "runtime")
 # The modules that make an instrumented object of a compiled one.
 INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "calls", "debuginfo", "digest", "dwarf", "elf",
                  "errors", "instrument", "names", "objectmap", "settings", "survey", "timings", "typetext", "unwind")
