@@ -63,7 +63,7 @@ def kept_flags(command: Sequence[str], language: str, environment: Mapping[str, 
 def _kept(command: tuple[str, ...], language: str, variables: tuple[tuple[str, str], ...], directory: str,
           write: bool) -> tuple[str, ...]:
     environment = dict(variables)
-    path = os.path.join(directory, _identity(command, language, environment))
+    path = os.path.join(directory, identity(command, language, environment))
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
         known = json.load(file)
         if isinstance(known, list) and tuple(known) in CANDIDATES:
@@ -75,7 +75,7 @@ def _kept(command: tuple[str, ...], language: str, variables: tuple[tuple[str, s
     return found
 
 
-def _identity(command: Sequence[str], language: str, environment: Mapping[str, str]) -> str:
+def identity(command: Sequence[str], language: str, environment: Mapping[str, str]) -> str:
     """Changes when the compiler does: its file, or that of another word of the command, is another, or newer."""
     files = []
     for word in command:

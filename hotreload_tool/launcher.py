@@ -320,8 +320,11 @@ def _runtime(launch: Launch) -> list[str]:
                             "install scons-hotreload again")
     version = building.digest_of(*(p.read_text() for p in sorted(Path(runtime_build.sources_directory()).rglob("*.[ch]"))))
     keys = _trusted_keys(launch)
-    name = runtime_build.configuration([*compiler, version], launch.chosen.arena, environment, keys)
-    folder = os.path.join(launch.directory, "runtime", name)
+    from .compiler import identity
+    about = [*compiler, version, identity(compiler, "c", launch.environ)]
+    name = runtime_build.configuration(about, launch.chosen.arena, environment, keys)
+    shared = launch.environ.get(runtime_build.CACHE)
+    folder = os.path.join(shared, "launcher", name) if shared else os.path.join(launch.directory, "runtime", name)
     objects = [os.path.join(folder, f"{source.stem}.o") for source in sources if source.stem != runtime_build.POLL]
     with _locked(launch.directory):
         if not os.path.isdir(folder):
@@ -362,11 +365,20 @@ def _make_runtime(command: Sequence[str], sources: Sequence[str], folder: str) -
             _run([*command, "-o", path, source])
         _run(["ar", "rcs", os.path.join(scratch, runtime_build.ARCHIVE), made[runtime_build.POLL]])
         os.chmod(scratch, 0o755)
-        os.rename(scratch, folder)
+        _appear(scratch, folder)
     except Ended as e:
         raise LauncherError(f"the runtime could not be compiled by {command[0]} (exit code {e.code})") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _appear(scratch: str, folder: str) -> None:
+    """Where projects share the runtime, another one may have been quicker: then it is there."""
+    try:
+        os.rename(scratch, folder)
+    except OSError:
+        if not os.path.isdir(folder):
+            raise
 
 
 @contextlib.contextmanager

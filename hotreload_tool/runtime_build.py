@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 POLL = "poll"          # in an archive of its own: linked only where a program calls it
 ARCHIVE = f"libhotreload_{POLL}.a"
 CFLAGS = ("-std=gnu11", "-fPIC", "-O2", "-fvisibility=hidden", "-g")
+CACHE = "HOTRELOAD_RUNTIME_CACHE"     # of the environment: a directory where projects share the compiled runtime
 BUILD_ID = "-Wl,--build-id=sha1"
 
 

@@ -20,7 +20,6 @@ from .runtime_build import sources_directory
 from .scons_env import Env, Node, process_environment, state_directory, words
 from .settings import Settings
 
-_CACHE = "HOTRELOAD_RUNTIME_CACHE"     # of the environment: a directory where all projects share the runtime's objects
 _built: dict[tuple[int, str, str], "RuntimeNodes"] = {}     # SCons reads SConscripts in one thread
 
 
@@ -75,9 +74,10 @@ def _declare(env: Env, compiler: list[str], arena: int, directory: str, keys: li
                         "install scons-hotreload again")
     clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[sources_directory()],
                                           HOTRELOAD_COMPILER=compiler)
-    if os.environ.get(_CACHE):
-        os.makedirs(os.environ[_CACHE], exist_ok=True)
-        clean.CacheDir(os.environ[_CACHE])
+    shared = os.environ.get(runtime_build.CACHE)
+    if shared:
+        os.makedirs(shared, exist_ok=True)
+        clean.CacheDir(shared)
     command = [*runtime_build.compile_command(compiler, arena, keys), "-o", "$TARGET", "$SOURCE"]
     compile_one = Action([Action(_check_compiler, strfunction=None),
                           Action([command], "Compiling hotreload runtime $TARGET")])

@@ -329,9 +329,22 @@ def test_settings_that_make_no_sense(work: Workspace) -> None:
 def test_several_compilers_at_once(work: Workspace) -> None:
     """The first links of a build all need the runtime; it is made once."""
     (work.path / "Makefile").write_text("all: $(foreach n,1 2 3 4,prog$(n))\nprog%: main.c util.c\n\t$(CC) $^ -o $@\n")
+    del work.env["HOTRELOAD_RUNTIME_CACHE"]
     run(["make", "-j4", f"CC={shlex.join([*CC, 'gcc'])}"], cwd=work.path, env=work.env, code=0)
     assert len(os.listdir(work.path / ".hotreload/runtime")) == 1
     for number in range(1, 5):
         with work.start([f"prog{number}"]) as program:
             program.expect("^ready\n")
             assert len(work.status(program)["images"]) == 1
+
+
+def test_projects_share_the_compiled_runtime(work: Workspace) -> None:
+    work.env["HOTRELOAD_RUNTIME_CACHE"] = str(work.path / "shared")
+    for name in ("one", "two"):
+        work.env["HOTRELOAD_DIR"] = f".hotreload-{name}"
+        gcc(work, f"main.c util.c -o {name}")
+        assert not (work.path / f".hotreload-{name}/runtime").exists()
+        with work.start([name]) as program:
+            program.expect("^ready\n")
+            assert len(work.status(program)["images"]) == 1
+    assert len(os.listdir(work.path / "shared/launcher")) == 1
