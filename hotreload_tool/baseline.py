@@ -418,7 +418,7 @@ class Store:
     def open_index(self, build_id: str) -> index.Index | None:
         """The index of a filed image. One that is missing, of another version or damaged is made anew; None if that cannot
         be. Raises NotForImage if the image is not filed."""
-        image, path = self._found(build_id), self._baseline(build_id) / _INDEX
+        image, path = self._found(build_id), self._index(build_id)
         with contextlib.suppress(index.BadIndex):
             return index.Index(path, image, build_id)
         with contextlib.suppress(index.BadIndex, OSError):
@@ -431,7 +431,7 @@ class Store:
         if that one is, too."""
         with contextlib.suppress(index.BadIndex):
             return work()
-        path = self._baseline(build_id) / _INDEX
+        path = self._index(build_id)
         path.unlink(missing_ok=True)
         try:
             return work()
@@ -552,8 +552,7 @@ class Store:
     def live_state(self, build_id: str, generation: int | None = None) -> LiveState:
         """The state of a process that took the chain, or the first `generation` bundles of it."""
         steps.reached(steps.Step.PLAN)
-        known = self.open_index(build_id)
-        state = from_image(self.load(build_id)) if known is None else index.live_state(known, lambda: self.load(build_id))
+        state = self.as_built(build_id)
         generations = []
         for path in self.chain(build_id)[:generation]:
             patch = self.bundle(path).image(build_id)
@@ -561,6 +560,11 @@ class Store:
                 raise Damaged(path, "", f"brings nothing to build-id {build_id}; remove it from the chain")
             generations.append((patch[0], patch[2]))
         return apply_generations(state, generations)
+
+    def as_built(self, build_id: str) -> LiveState:
+        """The state of a process that took nothing yet: by lookup, where there is an index."""
+        known = self.open_index(build_id)
+        return from_image(self.load(build_id)) if known is None else index.live_state(known, lambda: self.load(build_id))
 
     def payload(self, data: bytes) -> Path:
         """A read-only file with these bytes, named by them: what is handed to agents. One that was changed is made anew."""
@@ -675,6 +679,9 @@ class Store:
 
     def _image(self, build_id: str) -> Path:
         return self._baseline(build_id) / "image"
+
+    def _index(self, build_id: str) -> Path:
+        return self._baseline(build_id) / _INDEX
 
     def _chain(self, build_id: str) -> Path:
         return self.root / "chains" / _checked(build_id)

@@ -321,19 +321,21 @@ def check_plain_objects(known: Mapping[str, str], image: ImageRequest, objects: 
 def _news(live: LiveState, image: ImageRequest, objects: ObjectMaps) -> dict[str, ObjectMap | None]:
     """The new maps that are part of the image: of all of its own objects that are not known to be as they were, and of
     archives what is used."""
-    listed = {o.name for o in image.objects}
-    lost = [name for name in live.maps if name in listed and not objects.digest(name)]
+    news: dict[str, ObjectMap | None] = {}
+    candidates: dict[str, ObjectMap | None] = {}
+    lost: list[str] = []
+    for name in objects.suspects(live):
+        listed, lives = image.by_name.get(name), name in live.maps
+        digest = objects.digest(name) if listed else b""
+        if listed is None:
+            news[name] = None
+        elif not digest:
+            lost += [name] if lives else []
+        elif not live.unchanged(name, digest):
+            (candidates if listed.from_archive and not lives else news)[name] = objects.map(name)
     if lost:
         raise Refused([Refusal("not-instrumented", name, "", "it was instrumented in the running program and is not any more",
                                "take it out of HOTRELOAD_EXCLUDE, or restart the program") for name in lost])
-    news: dict[str, ObjectMap | None] = {}
-    candidates: dict[str, ObjectMap | None] = {}
-    for o in image.objects:
-        digest = objects.digest(o.name)
-        if digest and not live.unchanged(o.name, digest):
-            chosen = candidates if o.from_archive and o.name not in live.maps else news
-            chosen[o.name] = objects.map(o.name)
-    news.update((name, None) for name in live.maps if name not in listed)
     _add_archived(news, {name: m for name, m in candidates.items() if m}, live)
     return news
 

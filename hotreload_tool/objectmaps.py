@@ -20,6 +20,7 @@ from .stamp import stamp
 
 if TYPE_CHECKING:
     from .baseline import Store
+    from .live import LiveState
 
 _FILE = "objectmaps.json"
 _SETTLED = 1_000_000_000       # ns since the last change: what changes again within one tick of the clock looks the same
@@ -49,6 +50,10 @@ class ObjectMaps:
             self._maps[name] = instrument.carried_map(self._paths[name])
         return self._maps[name]
 
+    def suspects(self, live: LiveState) -> Iterable[str]:
+        """Names of objects, in link order, among which are all that may not be as they live: of these, and of the image's."""
+        return dict.fromkeys([*self._paths, *live.maps])
+
     def _digest(self, path: str) -> bytes:
         file, known = stamp(path), self._known.get(path)
         if file is not None and known is not None and known[0] == list(file):
@@ -64,6 +69,7 @@ class ObjectMaps:
         """Write down what was learnt, if it is worth that. Whoever else does so at the same time loses nothing but time."""
         if self._learnt >= _MANY:
             _write(self._store, {path: known for path, known in self._known.items() if os.path.exists(path)})
+            self._learnt = 0
 
 
 class GivenMaps(ObjectMaps):
@@ -77,6 +83,12 @@ class GivenMaps(ObjectMaps):
 
     def map(self, name: str) -> ObjectMap | None:
         return self._given.get(name)
+
+    def suspects(self, live: LiveState) -> Iterable[str]:
+        return dict.fromkeys([*self._given, *live.maps])
+
+    def remember(self) -> None:
+        pass
 
 
 def note(store: Store, paths: Iterable[str]) -> None:

@@ -46,6 +46,11 @@ class ImageRequest:
         """Where the file of each object is, by the object's name."""
         return {o.name: Path(o.path) for o in self.objects}
 
+    @functools.cached_property
+    def by_name(self) -> dict[str, ObjectRequest]:
+        """Its objects."""
+        return {o.name: o for o in self.objects}
+
 
 @dataclass(frozen=True)
 class HotpatchRequest:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ from ..stamp import Stamp, stamp
 
 _T = TypeVar("_T")
 _GENERATIONS = 64        # parsed payloads that are kept
+_BASELINE_STAMPS = 2     # of what a state comes from, image and index come first
+_GONE = Stamp(0, 0, 0, 0)
 
 
 class Memory(Store):
@@ -71,19 +73,21 @@ class Memory(Store):
         """As the store's, but what it refers to may change with the next call."""
         if generation is not None:
             return super().live_state(build_id, generation)
-        facts = self.load(build_id)
         chain = self.chain(build_id)
-        stamps = [stamp(path) or Stamp(0, 0, 0, 0) for path in chain]
         seen, state = self._states.pop(build_id, ([], None))
-        if state is None or stamps[:len(seen)] != seen:
-            seen, state = [], live.from_image(facts)
-        for path in chain[len(seen):]:
+        if state is None or self._stamps(build_id, chain)[:len(seen)] != seen:
+            seen, state = [], self.as_built(build_id)
+        for path in chain[max(len(seen) - _BASELINE_STAMPS, 0):]:
             patch = self.bundle(path).image(build_id)
             if patch is None:
                 raise Damaged(path, "", f"brings nothing to build-id {build_id}; remove it from the chain")
             live.overlay(state, patch[0], patch[2])
-        self._states[build_id] = stamps, state
+        self._states[build_id] = self._stamps(build_id, chain), state
         return dataclasses.replace(state)
+
+    def _stamps(self, build_id: str, chain: Sequence[Path]) -> list[Stamp]:
+        """Of all that a state comes from."""
+        return [stamp(path) or _GONE for path in (self._image(build_id), self._index(build_id), *chain)]
 
     def linked(self, live: LiveState, generation: int = 0) -> Elf:
         made = self.bundle(self.chain(live.build_id)[generation - 1]).image(live.build_id) if generation else None

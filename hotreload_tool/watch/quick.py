@@ -26,7 +26,7 @@ from ..prefix import inputs
 from ..prefix.session import LOW, Attempt, Prefixes
 from ..prefix.text import Unsuitable
 from ..prefix.unit import Command, unit_of
-from ..request import HotpatchRequest
+from ..request import HotpatchRequest, ImageRequest
 from ..scons_env import Node, checked, instruments, relative_path
 from ..stamp import Stamp, stamp
 
@@ -99,6 +99,12 @@ class Ahead:
     node: Node
     attempt: Attempt
     described: ObjectMap
+
+
+def _with(image: ImageRequest, places: Mapping[str, str]) -> ImageRequest:
+    """The image with objects, by name, at other places."""
+    changed = {name: replace(image.by_name[name], path=path) for name, path in places.items() if name in image.by_name}
+    return replace(image, objects=[changed.get(o.name, o) for o in image.objects]) if changed else image
 
 
 class Quick:
@@ -184,10 +190,8 @@ class Quick:
 
     def request(self, ahead: Iterable[Ahead]) -> HotpatchRequest:
         """What is asked for, with these objects in place of the build's."""
-        places = {each.node.get_abspath(): each.attempt.output for each in ahead}
-        images = [replace(image, objects=[replace(o, path=places.get(o.path, o.path)) for o in image.objects])
-                  for image in self._request.images]
-        return replace(self._request, images=images)
+        places = {each.described.object: each.attempt.output for each in ahead}
+        return replace(self._request, images=[_with(image, places) for image in self._request.images])
 
     # ---- after SCons ------------------------------------------------------------------------------
 

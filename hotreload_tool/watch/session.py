@@ -24,10 +24,11 @@ from SCons.Tool.cxx import CXXSuffixes
 from .. import hotpatch, instrument, process, report, timings
 from ..errors import HotreloadError
 from ..objectmap import ObjectMap
-from ..request import HotpatchRequest, ImageRequest
+from ..request import HotpatchRequest
 from . import graph, reading
 from .behind import Behind
 from .graph import Graph
+from .maps import Overlaid, ResidentMaps
 from .memory import Memory
 from .quick import Ahead, Quick
 from .saves import Overflow, Saves, changed_since
@@ -58,6 +59,7 @@ class Session:
         self.saves = Saves(self.wake)
         self.store = Memory(self.request.directory)
         self._maps: dict[str, ObjectMap | None] = {}       # path of an object -> its map
+        self._resident = {image.name: ResidentMaps(self.store, image.objects, self._carried) for image in self.request.images}
         self._failed: dict[Any, None] = {}                 # objects that could not be compiled
         self._missed: set[str] = set()                     # saved before anybody looked
         self._quick = None if self.prefixes == "never" else Quick(
@@ -173,16 +175,18 @@ class Session:
                 live = self.store.live_state(build_id)
                 for file in {0, live.generation}:
                     self.store.linked(live, file)
-                for obj in image.objects:                 # the same object where they are equal: quickly compared
-                    known = live.maps.get(obj.name)
-                    if known is not None and known == self._maps.get(obj.path):
+                maps = self._resident[image.name]
+                maps.settle(live)
+                for name in maps.suspects(live):          # the same object where they are equal: quickly compared
+                    obj, known = image.by_name.get(name), live.maps.get(name)
+                    if obj is not None and known is not None and known == self._maps.get(obj.path):
                         self._maps[obj.path] = known
 
     def _patch(self, request: HotpatchRequest, tell: bool, made: Mapping[str, ObjectMap] = MappingProxyType({})) -> None:
-        """`made`: maps by path that are the session's own, not the build's."""
+        """`made`: maps by object that are the session's own, not the build's."""
         self._behind.wait()
         running = hotpatch.ask_processes() if request.apply else hotpatch.Running()
-        results = hotpatch.patch_tree(self.store, request, running, lambda image: self._maps_of(image, made))
+        results = hotpatch.patch_tree(self.store, request, running, lambda image: Overlaid(self._resident[image.name], made))
         if tell or any(r.problems or r.document for r in results):
             self.screen.results(results, request.silent)
 
@@ -195,7 +199,7 @@ class Session:
         with timings.span("compile ahead"):
             ahead = self._quick.make(self.graph.direct_users(changed), changed, self._map)
         if ahead:
-            made = {each.attempt.output: each.described for each in ahead}
+            made = {each.described.object: each.described for each in ahead}
             self._patch(self._quick.request(ahead), True, made)
         return ahead
 
@@ -220,7 +224,7 @@ class Session:
             built = self.graph.build(targets, changed)
         self._unsaved = True
         for node in built.rebuilt:
-            self._maps.pop(node.get_abspath(), None)
+            self._forget(node.get_abspath())
         wanted = self.graph.objects if targets is None else targets
         self._failed = {node: None for node in wanted if self.graph.is_stale(node)}
         if targets is not None and self.graph.fresh:
@@ -229,13 +233,10 @@ class Session:
             self._missed |= changed_since(self.graph.fresh, begun)     # before its directory was followed
         return [node for node in built.rebuilt if node in self.graph.objects]
 
-    def _maps_of(self, image: ImageRequest, made: Mapping[str, ObjectMap]) -> dict[str, ObjectMap]:
-        found = {}
-        for obj in image.objects:
-            described = made[obj.path] if obj.path in made else self._carried(obj.path)
-            if described is not None:
-                found[obj.name] = described
-        return found
+    def _forget(self, path: str) -> None:
+        self._maps.pop(path, None)
+        for maps in self._resident.values():
+            maps.forget(path)
 
     def _carried(self, path: str) -> ObjectMap | None:
         if path not in self._maps:

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapmaker import fn, image, objmap, static, var
 
-import elfwriter
 from hotreload_tool import index
 from hotreload_tool.index import BadIndex, Index
-from hotreload_tool.live import ImageFacts, ImageSymbol, LiveState, from_image
+from hotreload_tool.live import ImageSymbol, LiveState, from_image
 from hotreload_tool.objectmap import ObjectMap
 from hotreload_tool.plan import make_plan
+from indexed import indexed
 
 OBJECTS = ("a.o", "b.o", "c.o", "d.o")
 TYPES = {"1" * 16: "struct A", "2" * 16: "struct B", "3" * 16: "struct B"}
@@ -44,25 +44,6 @@ def maps(draw: Any) -> list[ObjectMap]:
         virtuals = draw(st.sampled_from([{}, {"struct A": "2 f"}, {"struct A": "2 f\n3 g"}]))
         found.append(objmap(obj, *entries, types=types, layouts={t: t for t in types}, virtuals=virtuals, imports=sorted(refs)))
     return found
-
-
-def write(folder: Path, facts: ImageFacts) -> Path:
-    """A file that holds the maps, and code with a fragment."""
-    sections = [elfwriter.Section(".text", bytes(0x100), flags="AX", align=16, address=0x1000),
-                elfwriter.Section(".hotreload.map", b"".join(m.pack() for m in facts.maps), align=8)]
-    symbols = [elfwriter.Symbol("g.cold", ".text", value=0x40, size=8, type="FUNC"),
-               elfwriter.Symbol("h.constprop.0", ".text", value=0x60, size=16, type="FUNC")]
-    path = folder / "image"
-    path.write_bytes(elfwriter.image("EXEC", sections, symbols))
-    return path
-
-
-def indexed(folder: Path, facts: ImageFacts, refusals: bool = False) -> LiveState:
-    """`refusals`: of a changed type, the image is read to say which variables hold it."""
-    path = write(folder, facts)
-    (folder / "index").write_bytes(index.make(path, facts, from_image(facts)))
-    opened = Index(folder / "index", path, facts.build_id)
-    return index.live_state(opened, lambda: facts if refusals else pytest.fail("the whole image was read"))
 
 
 def names(live: LiveState) -> Iterator[str]:
