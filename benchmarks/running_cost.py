@@ -195,6 +195,14 @@ def loaded(image: Path) -> dict[str, int]:
         return {"code": code, "loaded": all_, "stripped": stripped.stat().st_size, "file": image.stat().st_size}
 
 
+def bundle_size(path: Path) -> dict[str, int]:
+    """What a patch brings: functions, bytes of their code, of the payload, and of the bundle as a file."""
+    made = bundle.read(path)
+    brought = [f for entry in made.manifest["images"] for f in (*entry["changed"], *entry["added"])]
+    return {"functions": len(brought), "code": sum(f["size"] for f in brought), "bundle": path.stat().st_size,
+            "payload": sum(entry["payload"]["size"] for entry in made.manifest["images"])}
+
+
 def measure(program: Program, options: argparse.Namespace, places: _Places) -> dict[str, Any]:
     tree = Tree(program, options.work / program.name, options.jobs)
     builds = {way: tree.build(way) for way in (PLAIN, DEBUG, *options.stubs)}
@@ -208,7 +216,7 @@ def measure(program: Program, options: argparse.Namespace, places: _Places) -> d
         for variant, ran in zip(order, run_together(tree, order, places)):
             if number:                   # the first round only brings files into memory
                 runs[variant.name].append(ran)
-    return described(program, builds, runs)
+    return {**described(program, builds, runs), "bundles": {kind: bundle_size(tree.patch(kind)) for kind in options.stubs}}
 
 
 def described(program: Program, builds: Mapping[str, Build], runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
@@ -288,6 +296,18 @@ def size_table(measured: Mapping[str, Any], kinds: Sequence[str]) -> Table:
         "build : build with -O2", "build : build with -O2 -g", "first build : build with -O2 -g"], rows)
 
 
+def bundle_table(measured: Mapping[str, Any], kinds: Sequence[str]) -> Table:
+    rows: list[list[str | float]] = []
+    for program, m in measured.items():
+        for kind in kinds:
+            b = m["bundles"][kind]
+            sizes = [f"{b[part] / 1024:.0f}" for part in ("code", "payload", "bundle")]
+            rows.append([program, kind, b["functions"], *sizes, f"{b['bundle'] / b['code']:.2f}"])
+    caption = "The bundles of these patches (a payload has tables, strings and debug information too; a bundle is packed)"
+    columns = ["program", "stubs", "functions", "their code, KiB", "payload, KiB", "bundle, KiB", "bundle : code"]
+    return Table(caption, columns, rows)
+
+
 def build_ratios(m: Mapping[str, Any], kind: str) -> tuple[float, float, float]:
     """CPU time of a full build beside plain ones; the last counts the runtime, which is compiled once."""
     plain, debug, ours = m["builds"][PLAIN]["again_cpu_s"], m["builds"][DEBUG]["again_cpu_s"], m["builds"][kind]
@@ -315,7 +335,7 @@ def result(measured: Mapping[str, Any], options: argparse.Namespace) -> Result:
     noise = ratios(measured, AGAIN)
     note = (f"Noise: two runs of the identical build differ by {min(noise):.3f} to {max(noise):.3f}; {options.rounds} rounds; "
             f"load of the machine at the end {os.getloadavg()[0]:.1f}.")
-    tables = [cost_table(measured), size_table(measured, options.stubs)]
+    tables = [cost_table(measured), size_table(measured, options.stubs), bundle_table(measured, options.stubs)]
     return Result("running_cost", "What it costs while programs run", _ABOUT, tables, targets(measured, options.stubs), [note],
                   order=20, raw=dict(measured))
 
