@@ -44,6 +44,7 @@ class _Library(NamedTuple):
     n_definitions: int
     soname: int                          # offset in `strings`
     executable: frozenset[int]           # sections with code
+    defined: dict[bytes, list[int]]      # name -> indices of the symbols that are defined with it, one for each version
 
 
 def stand_ins(libraries: Sequence[str], wanted: Collection[str], folder: Path) -> list[str]:
@@ -85,21 +86,24 @@ def _read(path: str, modified: int, size: int) -> _Library:
     if len({by_type[kind][6] for kind in (_DYNSYM, _DYNAMIC, _VERDEF)}) != 1 or len(soname) != 1:
         raise ValueError(path)
     versions = content(by_type[_VERSYM])
-    return _Library(data[:_EHDR.size], list(_SYM.iter_unpack(content(symbols))), content(sections[symbols[6]]),
-                    [v for v, in struct.iter_unpack("<H", versions)], content(by_type[_VERDEF]), by_type[_VERDEF][7], soname[0],
-                    frozenset(i for i, s in enumerate(sections) if s[2] & SHF_EXECINSTR))
+    entries, strings = list(_SYM.iter_unpack(content(symbols))), content(sections[symbols[6]])
+    return _Library(data[:_EHDR.size], entries, strings, [v for v, in struct.iter_unpack("<H", versions)],
+                    content(by_type[_VERDEF]), by_type[_VERDEF][7], soname[0],
+                    frozenset(i for i, s in enumerate(sections) if s[2] & SHF_EXECINSTR), _defined(entries, strings))
+
+
+def _defined(entries: Sequence[Sequence[int]], strings: bytes) -> dict[bytes, list[int]]:
+    found: dict[bytes, list[int]] = {}
+    for number, symbol in enumerate(entries):
+        if symbol[3]:
+            found.setdefault(strings[symbol[0]:strings.index(b"\0", symbol[0])], []).append(number)
+    return found
 
 
 def _wanted(library: _Library, wanted: Collection[str]) -> list[int]:
     """Indices of the defined symbols with these names, all their versions."""
-    offsets = set()
-    for name in wanted:
-        text = name.encode("utf-8", "surrogateescape") + b"\0"
-        at = library.strings.find(text)
-        while at >= 0:                   # the name may be the tail of another one: all places count
-            offsets.add(at)
-            at = library.strings.find(text, at + 1)
-    return [i for i, s in enumerate(library.symbols) if s[0] in offsets and s[3]]
+    names = (name.encode("utf-8", "surrogateescape") for name in wanted)
+    return sorted(i for name in names for i in library.defined.get(name, ()))
 
 
 def _written(library: _Library, kept: Sequence[int]) -> bytes:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 EM = 62
@@ -149,10 +149,7 @@ def addresses_made(code: bytes) -> Iterator[int]:
 
 def instructions(code: bytes) -> Iterable[tuple[int, int]]:
     """(offset, size) of each instruction, decoded from the start; ends where decoding fails."""
-    import capstone
-
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    return ((at, size) for at, size, _, _ in engine.disasm_lite(code, 0))
+    return ((at, size) for at, size, _, _ in _engine().disasm_lite(code, 0))
 
 
 def disassembly(code: bytes, address: int) -> Iterable[tuple[int, int, str, str]]:
@@ -162,11 +159,15 @@ def disassembly(code: bytes, address: int) -> Iterable[tuple[int, int, str, str]
     return found
 
 
-@lru_cache
-def _engine() -> Any:
-    import capstone
+_engines = threading.local()          # one cannot be used by several threads at a time, and takes a while to make
 
-    return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+
+def _engine() -> Any:
+    if not hasattr(_engines, "engine"):
+        import capstone
+
+        _engines.engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    return _engines.engine
 
 
 def is_jump(code: bytes, field: int) -> bool:

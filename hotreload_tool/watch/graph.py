@@ -5,6 +5,7 @@ depend on them are cleared, and SCons is asked for the objects among those: it s
 """
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import SCons.Executor
 import SCons.Node
 import SCons.Platform.posix
 import SCons.SConsign
@@ -47,6 +49,7 @@ class Graph:
         self.fresh: set[str] = set()                   # files that were not known before the last build
         self._files: dict[str, set[Node]] = {}         # absolute path -> nodes that are not built: in variant directories several
         SCons.Node.interactive = True                  # nodes keep what it takes to look at them again
+        _remember_compilers()
         _spawn_directly({id(env): env for obj in self.objects if (env := obj.get_env()) is not None}.values())
 
     def knows(self, path: str) -> bool:
@@ -177,6 +180,18 @@ def _spawn_directly(environments: Iterable[Any]) -> None:
     for env in environments:
         if env["SPAWN"] is SCons.Platform.posix.subprocess_spawn:
             env["SPAWN"] = _spawn
+
+
+def _remember_compilers() -> None:
+    """SCons asks several times in each build which compilers a command needs, and takes long to say. That stays as it is for as
+    long as a session does: neither the build's scripts nor the environment of this process change."""
+    asks = SCons.Executor.Executor.get_implicit_deps
+
+    @functools.cache
+    def known(executor: Any) -> list[Node]:
+        return list(asks(executor))
+
+    SCons.Executor.Executor.get_implicit_deps = lambda self: list(known(self))
 
 
 def _spawn(shell: str, escape: Any, command: str, words: list[str], environment: dict[str, str]) -> int:

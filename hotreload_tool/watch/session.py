@@ -25,6 +25,7 @@ from .. import hotpatch, instrument, process, report, timings
 from ..errors import HotreloadError
 from ..objectmap import ObjectMap
 from ..request import HotpatchRequest
+from ..stamp import Stamp, stamp
 from . import graph, reading
 from .behind import Behind
 from .graph import Graph
@@ -67,7 +68,7 @@ class Session:
         if self._quick is not None:
             self.graph.before_each = self._quick.compiles.follow
         self._unsaved = False                              # SCons knows what is not written down yet
-        self._sign_stamp: tuple[int, ...] = ()
+        self._sign_stamp: Stamp | None = None
         self._scripts: set[str] = set()
         self._sources: set[str] = set()
         self._agents = {str(path) for path in process.runtime_directories()}
@@ -82,7 +83,7 @@ class Session:
         behind.start()
         try:
             with self._alone():
-                self._sign_stamp = _stamp(self.sconsign)       # SCons reads it now
+                self._sign_stamp = stamp(self.sconsign)       # SCons reads it now
                 self._build(None, set())
                 self._follow()
                 changed = changed_since([*self.graph.files(), *self._scripts], begun)
@@ -306,7 +307,7 @@ class Session:
         return _Lock(self.top)
 
     def _check_nobody_built(self) -> None:
-        if _stamp(self.sconsign) != self._sign_stamp:
+        if stamp(self.sconsign) != self._sign_stamp:
             raise Restart("another build ran in this tree")
 
     def _write_down(self) -> None:
@@ -314,9 +315,9 @@ class Session:
         if not self._unsaved:
             return
         with self._alone():
-            if _stamp(self.sconsign) == self._sign_stamp:
+            if stamp(self.sconsign) == self._sign_stamp:
                 graph.save_signatures()
-                self._sign_stamp = _stamp(self.sconsign)
+                self._sign_stamp = stamp(self.sconsign)
         self._unsaved = False
 
 
@@ -332,14 +333,6 @@ class _Lock:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return (0,)
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _own_sources() -> set[str]:

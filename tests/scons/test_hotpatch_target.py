@@ -8,6 +8,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +171,19 @@ def test_silent_is_passed_on(root: Path, asking: Path) -> None:
     project = project_of(root, asking, "env.Program('prog', ['main.c', 'twice.c'])\n")
     built = project.scons("-s", "hotpatch")
     assert request_of(built)["silent"] is True and len(built.lines) == 1
+
+
+def test_timings_of_a_cold_run(root: Path, asking: Path) -> None:
+    """HOTPATCH_TIMINGS: a line on every run, and every span in a file of that name; nothing without it."""
+    project = project_of(root, asking, "env.Program('prog', ['main.c', 'twice.c'])\n")
+    assert "timings (ms)" not in project.scons("hotpatch").out
+    project.edit("twice.c", "2 * x", "3 * x")
+    project.environment = {"HOTPATCH_TIMINGS": "spans.jsonl"}
+    built = project.scons("hotpatch")
+    assert re.fullmatch(r"timings \(ms\): instrument [\d.]+, other [\d.]+; [\d.]+ ms in all", built.lines[-1])
+    project.scons("hotpatch")
+    compiled, idle = map(json.loads, (root / "spans.jsonl").read_text().splitlines())
+    assert [name for name, _, _ in compiled["spans"]] == ["instrument"] and idle["spans"] == []
 
 
 def test_no_images(root: Path, asking: Path) -> None:
