@@ -170,7 +170,8 @@ def result(measured: list[Measured], rounds: int) -> results.Result:
                for m in measured if m.objects in _WANTED and m.unit == "small"]
     about = ("`hotpatch watch` with a program of benchmarks/generate.py, which itself says when it first got the value that was "
              "saved. **live**: from the save to that moment. **compiler**: the command of that unit alone, run right "
-             "afterwards. **overhead**: the difference, round by round; **noise**: the same command once more against itself.")
+             "afterwards. **overhead**: the difference, round by round; **noise**: the same command once more against itself. "
+             "The large unit's includes are compiled once (docs/watch.md), so that its overhead may be less than nothing.")
     columns = ["objects", "unit", "live, ms", "compiler, ms", "overhead, ms", "its quartiles", "noise, ms"]
     return results.Result("save_to_live", "From a save to live code", about,
                           [results.Table(f"Medians of {rounds} rounds.", columns, rows)], targets,

@@ -20,8 +20,6 @@ from ..stamp import Stamp, stamp
 
 _T = TypeVar("_T")
 _GENERATIONS = 64        # parsed payloads that are kept
-_BASELINE_STAMPS = 2     # of what a state comes from, image and index come first
-_GONE = Stamp(0, 0, 0, 0)
 
 
 class Memory(Store):
@@ -30,7 +28,7 @@ class Memory(Store):
     def __init__(self, root: Path | str) -> None:
         super().__init__(root)
         self._facts: dict[str, tuple[Stamp, ImageFacts]] = {}
-        self._states: dict[str, tuple[list[Stamp], LiveState]] = {}      # what the state comes from, and the state
+        self._states: dict[str, tuple[tuple[Stamp | None, ...], LiveState]] = {}      # what the state comes from, and the state
         self._chains: dict[str, tuple[set[str], list[Path]]] = {}        # all names in the directory, and the bundles
         self._files: dict[Hashable, Elf] = {}
         self._derived: dict[tuple[int, Any], Any] = {}                   # by the file's id and what it was made by
@@ -74,20 +72,20 @@ class Memory(Store):
         if generation is not None:
             return super().live_state(build_id, generation)
         chain = self.chain(build_id)
-        seen, state = self._states.pop(build_id, ([], None))
-        if state is None or self._stamps(build_id, chain)[:len(seen)] != seen:
-            seen, state = [], self.as_built(build_id)
-        for path in chain[max(len(seen) - _BASELINE_STAMPS, 0):]:
+        origin, state = self._states.pop(build_id, ((), None))
+        if state is None or self._origin(build_id, chain[:state.generation]) != origin:
+            state = self.as_built(build_id)
+        for path in chain[state.generation:]:
             patch = self.bundle(path).image(build_id)
             if patch is None:
                 raise Damaged(path, "", f"brings nothing to build-id {build_id}; remove it from the chain")
             live.overlay(state, patch[0], patch[2])
-        self._states[build_id] = self._stamps(build_id, chain), state
+        self._states[build_id] = self._origin(build_id, chain), state
         return dataclasses.replace(state)
 
-    def _stamps(self, build_id: str, chain: Sequence[Path]) -> list[Stamp]:
-        """Of all that a state comes from."""
-        return [stamp(path) or _GONE for path in (self._image(build_id), self._index(build_id), *chain)]
+    def _origin(self, build_id: str, chain: Sequence[Path]) -> tuple[Stamp | None, ...]:
+        """Of what a state comes from. The last bundle speaks for all of a chain: only the last is ever taken back."""
+        return tuple(stamp(path) for path in (self._image(build_id), self._index(build_id), *chain[-1:]))
 
     def linked(self, live: LiveState, generation: int = 0) -> Elf:
         made = self.bundle(self.chain(live.build_id)[generation - 1]).image(live.build_id) if generation else None

@@ -50,6 +50,10 @@ class _Job(NamedTuple):
     compiled: Compile
     described: ObjectMap                     # of what it made
 
+    def is_overtaken(self) -> bool:
+        """Whether what it was made of was saved since: an object made now could not be compared with it."""
+        return any(stamp(path) != before for path, before in self.compiled.made_of.items())
+
 
 class Compiles:
     """The commands that SCons starts, as they come by."""
@@ -229,11 +233,11 @@ class Quick:
 
     def _prepare(self, job: _Job) -> None:
         node, command = job.node, job.compiled.command
-        if not self._prefixes.prepare(command) or self._prefixes.is_ready(command):
+        if not self._prefixes.prepare(command) or self._prefixes.is_ready(command) or job.is_overtaken():
             return
         output = self._place(node, "trial")
         attempt = self._prefixes.compile(command, output, trial=True)
-        if attempt is not None and all(stamp(path) == before for path, before in job.compiled.made_of.items()):
+        if attempt is not None and not job.is_overtaken():
             described = self._instrumented(node, output, job.described.headers) if attempt.succeeded else None
             self._prefixes.judge(attempt, described, job.described)
         with contextlib.suppress(FileNotFoundError):
