@@ -2,7 +2,10 @@
 
 `container` checks the file, `elfcheck`, `redirects`, `updates`, `imports` and `agreement` one payload each beside its image;
 `completeness` compares image and bundles with a fresh link of the new source. `linked`, `frames`, `tables` and `space`
-read the files. Needs pyelftools; nothing on the way from an edit to a process imports this.
+read the files. Nothing on the way from an edit to a process imports this.
+
+What depends on one file alone is computed once for it and kept (`lru_cache` by file or by content): whoever verifies many bundles
+with one `Given` pays for the images once.
 """
 from __future__ import annotations
 
@@ -36,15 +39,20 @@ class Given:
     images: Sequence[Path] = ()          # linked images, found by their build-ids
     earlier: Sequence[Path] = ()         # bundles of the generations before
     against: Sequence[Path] = ()         # images linked from the new source
+    brief: bool = False                  # with these: what is not sound need not be told in full
     _read: dict[Path, Linked] = field(default_factory=dict)
     _spaces: dict[str, Space] = field(default_factory=dict)
 
+    def linked(self, path: Path) -> Linked:
+        """An image, read once for all bundles that are verified with it. Raises Unreadable, OSError."""
+        if path not in self._read:
+            self._read[path] = Linked(path.read_bytes(), str(path))
+        return self._read[path]
+
     def image(self, build_id: str) -> tuple[Path, Linked] | None:
         for path in self.images:
-            if path not in self._read:
-                self._read[path] = Linked(path.read_bytes(), str(path))
-            if self._read[path].build_id == build_id:
-                return path, self._read[path]
+            if self.linked(path).build_id == build_id:
+                return path, self.linked(path)
         return None
 
     def space(self, image: Linked, payloads: list[Payload]) -> Space:
@@ -56,8 +64,13 @@ class Given:
 
 def verify(path: Path, given: Given) -> Verdict:
     """Every check of the bundle at `path`. Raises OSError; whatever the bytes of the files are, nothing else."""
-    verdict = Verdict(str(path))
-    contents = container.check(path.read_bytes(), verdict)
+    return verify_bytes(path.read_bytes(), str(path), given)
+
+
+def verify_bytes(data: bytes, where: str, given: Given) -> Verdict:
+    """The same of a bundle that is in memory."""
+    verdict = Verdict(where)
+    contents = container.check(data, verdict)
     if contents is None:
         for check in ("payload-elf", *_OF_PAYLOAD, *_OF_IMAGE, "generation-chain"):
             verdict.cannot(check, "bundle", "the file is not sound")
@@ -197,12 +210,12 @@ def _compare(verdict: Verdict, name: str, payloads: list[Payload], space: Space,
             verdict.cannot(check, name, f"none of the new images is the one for {own}; give one that is called so")
         return
     try:
-        new = Linked(candidates[0].read_bytes(), str(candidates[0]))
+        new = given.linked(candidates[0])
     except Unreadable as e:
         for check in COMPLETENESS:
             verdict.cannot(check, name, str(e))
         return
-    completeness.report(verdict, name, space.image, payloads, new)
+    completeness.report(verdict, name, space.image, payloads, new, given.brief)
 
 
 def _soname_of(path: Path) -> str:

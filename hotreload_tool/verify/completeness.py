@@ -5,16 +5,15 @@ constant is from its machine code or bytes (`lockstep`), what unwinding through 
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from .. import names
 from ..payload import NEW_SUFFIX
-from . import handlers
+from . import handlers, lines, steps
 from .instructions import targets
-from .lines import Lines
 from .linked import FUNC, OBJECT, Linked, Unreadable
 from .lockstep import Different, Lockstep, Pair
 from .side import Side
@@ -45,20 +44,22 @@ class Comparison:
         return dict(vars(self))
 
 
-def compare(image: Linked, payloads: list[Payload], new: Linked) -> Comparison:
-    """The patched process beside the new image. Raises Unreadable if a file's symbols or headers can't be made sense of."""
-    return _Work(Side(Space(new)), Side(Space(image, payloads))).run()
+def compare(image: Linked, payloads: list[Payload], new: Linked, brief: bool = False) -> Comparison:
+    """The patched process beside the new image; `brief`: no further, if what the payloads bring differs. Raises Unreadable if a
+    file's symbols or headers can't be made sense of."""
+    work = _Work(_fresh(new), Side(Space(image, payloads)))
+    return work.found if brief and work.payloads_differ() else work.run()
 
 
-def report(verdict: Verdict, subject: str, image: Linked, payloads: list[Payload], new: Linked) -> None:
-    """Run the three checks and record what they found."""
+def report(verdict: Verdict, subject: str, image: Linked, payloads: list[Payload], new: Linked, brief: bool = False) -> None:
+    """Run the three checks and record what they found; `brief`: not all that differs is looked for."""
     checks = ("completeness-missing", "completeness-different", "completeness-extra")
     if not new.symbols:
         for check in checks:
             verdict.cannot(check, subject, f"{new.where} has no symbols; give the image before it is stripped")
         return
     try:
-        found = compare(image, payloads, new)
+        found = compare(image, payloads, new, brief)
     except _DAMAGE as e:
         verdict.found("completeness-different", subject, [f"the images cannot be compared: {e or type(e).__name__}"])
         for check in (checks[0], checks[2]):
@@ -79,12 +80,14 @@ def _counted(which: list[str], what: str) -> list[str]:
 
 
 class _Work:
-    def __init__(self, new: Side, old: Side) -> None:
-        self.new, self.old = new, old
+    def __init__(self, fresh: _Fresh, old: Side) -> None:
+        self.fresh, self.new, self.old = fresh, fresh.side, old
         self.found = Comparison()
-        lines = Lines()
-        self.lock = Lockstep(new, old, lambda: self.boundaries, is_noise=lambda new_at, old_at, a, b: lines.own(
-            new.space.file_at(new_at), new_at, a) and lines.own(old.space.file_at(old_at), old_at, b))
+        self.lock = Lockstep(self.new, old, lambda: fresh.boundaries, fresh.steps, is_noise=self._is_noise)
+
+    def _is_noise(self, new_at: int, old_at: int, new: int, old: int) -> bool:
+        """Whether two numbers in two instructions are the source lines that these stand in."""
+        return lines.own(self.new.space.file_at(new_at), new_at, new) and lines.own(self.old.space.file_at(old_at), old_at, old)
 
     def run(self) -> Comparison:
         missing = self.functions() + self.plain_functions()
@@ -95,6 +98,21 @@ class _Work:
         self.find_extra()
         self.found.noise = list(dict.fromkeys(self.lock.noise))
         return self.found
+
+    def payloads_differ(self) -> bool:
+        """Whether code or data that the payloads bring differs from the new image's."""
+        brought = self.old.space.payloads
+        for name in sorted(self.new.entries.keys() & self.old.entries.keys()):
+            code = self.old.body(name)
+            if any(p.file.load_of(code) for p in brought):
+                self._try(name, self.new.body(name), code, name)
+        self.drain()
+        for name, address in self._named_objects():
+            old = self.old.data.get(name)
+            if old is not None and any(p.file.load_of(old) for p in brought):
+                self._object(name, address, [old])
+        self.drain()
+        return bool(self.found.different)
 
     def _try(self, name: str, new: int, old: int, owner: str) -> None:
         """Compare code, and note under `name` what came of it."""
@@ -171,12 +189,7 @@ class _Work:
 
     def objects(self) -> list[tuple[str, int]]:
         missing = []
-        for name, address in sorted(self.new.data.items()):
-            file = self.new.space.image
-            section = file.section_of(address)
-            if section is None or section.name.startswith(_LINKER_MADE) or name.startswith(_RUNTIME) \
-                    or name.endswith(names.SLOT_SUFFIX):
-                continue
+        for name, address in self._named_objects():
             old = self.lock.counterpart(address)
             candidates = self._candidates(name, self.new.is_constant(address)) if old is None else [old]
             if not candidates:
@@ -184,6 +197,13 @@ class _Work:
             else:
                 self._object(name, address, candidates)
         return missing
+
+    def _named_objects(self) -> Iterator[tuple[str, int]]:
+        for name, address in sorted(self.new.data.items()):
+            section = self.new.space.image.section_of(address)
+            if section is not None and not section.name.startswith(_LINKER_MADE) and not name.startswith(_RUNTIME) \
+                    and not name.endswith(names.SLOT_SUFFIX):
+                yield name, address
 
     def _candidates(self, name: str, constant: bool) -> list[int]:
         """Objects of the process that may be the one of this name; several where numbers of static locals say nothing."""
@@ -245,7 +265,7 @@ class _Work:
 
     def sort_missing(self, missing: list[tuple[str, int]]) -> None:
         """What nothing that runs refers to is not brought by a patch, and not missed."""
-        reached = self.reached if missing else set()
+        reached = self.fresh.reached if missing else set()
         for name, address in missing:
             (self.found.missing if address in reached else self.found.unreached).append(name)
 
@@ -267,46 +287,61 @@ class _Work:
                and payload.file.load_of(s.value) and not s.name.endswith((NEW_SUFFIX, names.SLOT_SUFFIX))}
         return [n for n, at in own.items() if names.LOCAL_SEPARATOR in n and n not in self.new.data and at not in taken]
 
-    # ---- the new image's graph ----------------------------------------------------------------------------------
+
+# ---- the new image by itself ----------------------------------------------------------------------------------------
+
+
+class _Fresh:
+    """The new image, and what is found out about it alone: with the next bundle that is compared with it, it is the same."""
+
+    def __init__(self, file: Linked) -> None:
+        self.side = Side(Space(file))
+        self._steps: dict[tuple[int, int], list[steps.Step]] = {}
+
+    def steps(self, code: int, size: int) -> list[steps.Step]:
+        known = self._steps.get((code, size))
+        if known is None:
+            known = self._steps[code, size] = steps.of(self.side, self.side.space.read(code, size), code)
+        return known
 
     @cached_property
     def _references(self) -> dict[int, list[int]]:
         """Every function of the new image -> the addresses its code refers to."""
-        file = self.new.space.image
+        file = self.side.space.image
         return {s.value: list(targets(file.read(s.value, s.size), s.value)) for found in file.by_address.values() for s in found
                 if s.type == FUNC and s.size and file.executable(s.value)}
 
     @cached_property
     def boundaries(self) -> list[int]:
         """Places in the new image at which something begins: symbols, and all that code or data refers to."""
-        file = self.new.space.image
+        file = self.side.space.image
         found = {a for a, known in file.by_address.items() for s in known if not file.executable(a)}
         found |= {s.value + s.size for known in file.by_address.values() for s in known if s.type == OBJECT}
         found |= {t for known in self._references.values() for t in known}
         found |= {r.addend for r in file.relocations if r.addend > 0}
-        found |= {file.word(at) for at in file.relative_words} | (self._plain_addresses() if self.new.absolute else set())
+        found |= {file.word(at) for at in file.relative_words} | (self._plain_addresses() if self.side.absolute else set())
         return sorted(found)
 
     def _plain_addresses(self) -> set[int]:
         """What words of data can refer to in an image whose addresses need no relocation."""
-        file = self.new.space.image
+        file = self.side.space.image
         kept = [s for s in file.sections if s.name.startswith((".rodata", ".data")) and not s.nobits]
         words = {file.word(at) for s in kept for at in range(s.address + -s.address % 8, s.end - 7, 8)}
-        return set(filter(self.new.may_be_address, words))
+        return set(filter(self.side.may_be_address, words))
 
     @cached_property
     def reached(self) -> set[int]:
         """Addresses of the new image that something reaches from where it starts, or from what it exports: of functions the
         stub, of objects the first byte."""
-        file = self.new.space.image
+        file = self.side.space.image
         pointers: dict[int, list[int]] = {}
         for r in file.relocations:
-            place = self.new.object_at(r.offset)
+            place = self.side.object_at(r.offset)
             target = r.addend if not r.symbol else file.dynamic_symbol(r.symbol).symbol.value + r.addend
             pointers.setdefault(place.start if place else -1, []).append(target)
         waiting = [file.entry, *pointers.get(-1, [])]
         waiting += [s.value for s in file.symbols if s.defined and s.name in ("main", "_init", "_fini")]
-        waiting += [a for name, a in (*self.new.entries.items(), *self.new.data.items()) if name in self._exported]
+        waiting += [a for name, a in (*self.side.entries.items(), *self.side.data.items()) if name in self._exported]
         met: set[int] = set()
         while waiting:
             address = waiting.pop()
@@ -314,19 +349,24 @@ class _Work:
                 if at not in met:
                     met.add(at)
                     waiting += [*self._references.get(at, ()), *pointers.get(at, ())]
-                    if at in self.new.space.stubs:
-                        waiting.append(self.new.space.slot_holds(self.new.space.stubs[at]))
+                    if at in self.side.space.stubs:
+                        waiting.append(self.side.space.slot_holds(self.side.space.stubs[at]))
         return met
 
     @cached_property
     def _exported(self) -> set[str]:
         from .imports import exports
-        return set(exports(self.new.space.image))
+        return set(exports(self.side.space.image))
 
     def _whole(self, address: int) -> list[int]:
         """The things that hold an address, by their first bytes."""
-        code, data = self.new.function_at(address), self.new.object_at(address)
+        code, data = self.side.function_at(address), self.side.object_at(address)
         return [p.start for p in (code, data) if p is not None]
+
+
+@lru_cache(maxsize=4)
+def _fresh(new: Linked) -> _Fresh:
+    return _Fresh(new)
 
 
 def _is_fragment(known: Iterable[str]) -> bool:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -52,7 +53,7 @@ def check(data: bytes, verdict: Verdict) -> Contents | None:
     sound = True
     for number, entry in enumerate(found.images):
         sound &= verdict.found("payload-hash", f"payload-{number}.so", _payload_problems(found, number, entry))
-        maps: list[Any] = []
+        maps: dict[str, str] = {}
         sound &= verdict.found("maps-hash", f"maps-{number}.json", _maps_problems(found, number, entry, maps))
         sound &= verdict.found("generation-id", f"maps-{number}.json", _id_problems(entry, maps))
     return found if sound else None
@@ -156,29 +157,36 @@ def _payload_problems(found: Contents, number: int, entry: dict[str, Any]) -> It
         yield f"its SHA-256 is {hashlib.sha256(data).hexdigest()}, the manifest says {entry['payload']['sha256']}"
 
 
-def _maps_problems(found: Contents, number: int, entry: dict[str, Any], maps: list[Any]) -> Iterator[str]:
+def _maps_problems(found: Contents, number: int, entry: dict[str, Any], maps: dict[str, str]) -> Iterator[str]:
     data = found.members[f"maps-{number}.json"]
     if hashlib.sha256(data).hexdigest() != entry["maps"]["sha256"]:
         yield f"its SHA-256 is {hashlib.sha256(data).hexdigest()}, the manifest says {entry['maps']['sha256']}"
     try:
-        documents = _parse(data)
-    except (ValueError, RecursionError) as e:
-        yield f"it is no JSON document: {e}"
-        return
-    if not isinstance(documents, list) or not all(isinstance(d, dict) and isinstance(d.get("object"), str) for d in documents):
-        yield "it is no list of object maps"
-        return
-    if len({d["object"] for d in documents}) != len(documents):
-        yield "two maps describe one object"
-    maps += documents
-
-
-def _id_problems(entry: dict[str, Any], maps: list[Any]) -> Iterator[str]:
-    try:
-        digests = {d["object"]: hashlib.sha256(_canonical(d)).hexdigest() for d in maps}
+        digests, described = _digests_of_maps(data)
     except RecursionError:
         yield "its object maps are nested too deeply"
         return
+    except ValueError as e:
+        yield f"it is no JSON document: {e}"
+        return
+    if described is None:
+        yield "it is no list of object maps"
+    elif len(digests) != described:
+        yield "two maps describe one object"
+    maps.update(digests)
+
+
+@lru_cache(maxsize=16)
+def _digests_of_maps(data: bytes) -> tuple[dict[str, str], int | None]:
+    """Object -> digest of its map, and how many maps there are; None: they are no list of maps. Raises ValueError and, for what
+    is nested too deeply, RecursionError."""
+    documents = _parse(data)
+    if not isinstance(documents, list) or not all(isinstance(d, dict) and isinstance(d.get("object"), str) for d in documents):
+        return {}, None
+    return {d["object"]: hashlib.sha256(_canonical(d)).hexdigest() for d in documents}, len(documents)
+
+
+def _id_problems(entry: dict[str, Any], digests: dict[str, str]) -> Iterator[str]:
     document = {"build_id": entry["build_id"], "generation": entry["generation"], "parent": entry["parent"], "maps": digests}
     computed = hashlib.sha256(_canonical(document)).hexdigest()
     if computed != entry["id"]:

@@ -29,6 +29,7 @@ from .tables import Payload
 _PAGE = arch.x86_64.PAGE
 _DF_TEXTREL = 4
 _START_TAGS = {12: "DT_INIT", 13: "DT_FINI", 27: "DT_INIT_ARRAYSZ", 28: "DT_FINI_ARRAYSZ", 33: "DT_PREINIT_ARRAYSZ"}
+_BARE = {"__clang_call_terminate"}        # it calls std::terminate, nothing unwinds through it, and clang describes it nowhere
 _PACKED = {17: "DT_REL", 36: "DT_RELR"}
 
 
@@ -54,7 +55,7 @@ def header_problems(payload: Payload, entry: dict[str, Any]) -> Iterator[str]:
         if getattr(header, name) != value:
             yield f"its {name} is {getattr(header, name)}, the manifest says {value}"
     fixed = (("magic", header.magic, abi.PAYLOAD_MAGIC), ("abi", header.abi, abi.ABI), ("size", header.size, abi.PAYLOAD_SIZE),
-             ("flags", header.flags & ~abi.PayloadFlags.TRANSIENT, 0))
+             ("flags", header.flags & ~int(abi.PayloadFlags.TRANSIENT), 0))       # ~ of an IntFlag has its known bits alone
     yield from (f"its {name} is {value:#x}, not {wanted:#x}" for name, value, wanted in fixed if value != wanted)
     if any(header.build_id_padding):
         yield "bytes lie behind its build-id"
@@ -238,6 +239,8 @@ def unwind_problems(payload: Payload, space: Space | None) -> Iterator[str]:
         elif stub_slot(payload.file, frame.start) in payload.own_slots and (frame.rules or frame.common.rules != frames.AT_ENTRY):
             yield f"unwinding from the stub at {frame.start:#x} is not what it is at the entry of a function"
     ranges = sorted((f.start, f.end) for f in described)
+    yield from (f"two entries of the unwind table speak of {two:#x}" for (_, end), (two, _) in zip(ranges, ranges[1:])
+                if two < end)
     starts = [low for low, _ in ranges]
     for symbol in payload.file.symbols:
         if symbol.type != FUNC or not symbol.defined or not symbol.size or not payload.file.executable(symbol.value):
@@ -253,6 +256,8 @@ def _had_none(name: str, space: Space) -> bool:
     behind stubs does (built with -fno-asynchronous-unwind-tables)."""
     bare = name.removesuffix(NEW_SUFFIX).removesuffix(names.BODY_SUFFIX)
     plain = bare.partition(names.LOCAL_SEPARATOR)[0]
+    if plain in _BARE:
+        return True
     for file in space.files:
         known = frames.of_file(file)
         same = [s for n in {bare + names.BODY_SUFFIX, plain} for s in file.by_name.get(n, []) if s.type == FUNC]

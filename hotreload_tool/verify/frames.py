@@ -50,7 +50,7 @@ class Reader:
         self.data, self.address, self.at, self.end = data, address, at, len(data) if end is None else end
 
     def take(self, size: int) -> bytes:
-        if size < 0 or self.at + size > self.end:
+        if size < 0 or self.at < 0 or self.at + size > self.end:
             raise Unreadable(f"a table at {self.address:#x} ends in the middle of an entry")
         self.at += size
         return self.data[self.at - size:self.at]
@@ -97,6 +97,7 @@ class Reader:
         return (value + place if encoding & _PC_RELATIVE else value) & 0xFFFFFFFFFFFFFFFF
 
 
+@lru_cache(maxsize=64)
 def read(data: bytes, address: int) -> tuple[list[Frame], bool]:
     """The descriptions in an `.eh_frame` that lies at `address`, and whether it ends with the mark that ends it."""
     found: list[Frame] = []

@@ -5,9 +5,12 @@ Layout of exception tables: GCC's `.gcc_except_table` (Itanium C++ ABI, "Excepti
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from . import frames
 from .frames import Frame, Reader
+from .instructions import held_in
+from .linked import Linked
 from .lockstep import Different, Lockstep
 from .side import Pointer, Side
 
@@ -35,6 +38,8 @@ def compare(lock: Lockstep, new: int, old: int, owner: str) -> None:
         if (mine is None) != (theirs is None):
             raise Different(f"an unwind description {'there' if mine else 'here'} and none {'here' if mine else 'there'}")
         return
+    if mine.size != theirs.size:
+        raise Different(f"an unwind description of {mine.size} bytes there, of {theirs.size} here")
     if mine.rules != theirs.rules or mine.common.rules != theirs.common.rules:
         raise Different("other unwind rules")
     if not lock.same_pointer(_personality(mine, lock.new), _personality(theirs, lock.old), owner):
@@ -49,7 +54,7 @@ def _personality(frame: Frame, side: Side) -> Pointer | None:
     address = frame.common.personality
     if address is None or not frame.common.personality_indirect:
         return None if address is None else Pointer(address)
-    return side.pointer(address) or Pointer(int.from_bytes(side.read(address, 8), "little"))
+    return held_in(side, address)
 
 
 def _compare_tables(lock: Lockstep, mine: _Table, theirs: _Table, owner: str) -> None:
@@ -67,13 +72,20 @@ def _compare_tables(lock: Lockstep, mine: _Table, theirs: _Table, owner: str) ->
 def _type(side: Side, table: _Table, address: int) -> Pointer | None:
     if not table.indirect:
         return Pointer(address)
-    return side.pointer(address) or Pointer(int.from_bytes(side.read(address, 8), "little"))
+    return held_in(side, address)
 
 
 def _table(side: Side, address: int) -> _Table:
     file = side.space.file_at(address)
-    section = file.section_of(address) if file is not None else None
-    if file is None or section is None:
+    if file is None:
+        raise Different(f"an exception table at {address:#x}, where nothing is")
+    return _table_of(file, address)
+
+
+@lru_cache(maxsize=1 << 12)
+def _table_of(file: Linked, address: int) -> _Table:
+    section = file.section_of(address)
+    if section is None:
         raise Different(f"an exception table at {address:#x}, where nothing is")
     reader = Reader(file.read(address, section.end - address), address)
     start_encoding = reader.byte()

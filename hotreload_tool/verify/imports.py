@@ -44,10 +44,12 @@ def _wanted(file: Linked) -> Iterator[tuple[str, str]]:
 
 
 def _has(table: dict[str, set[str]], name: str, version: str) -> bool:
+    """Where a library gives a version, the linker writes it: without one the import could be bound to another."""
     versions = table.get(name)
-    return versions is not None and (not version or version in versions or versions == {""})
+    return versions is not None and (version in versions or versions == {""})
 
 
+@functools.lru_cache(maxsize=16)
 def closure(image: Linked, image_path: Path) -> tuple[list[Linked], list[str]]:
     """The libraries that loading the image loads, and the names of those that are not here."""
     found: dict[str, Linked] = {}

@@ -30,8 +30,9 @@ def decode(code: bytes, address: int) -> list[Instruction]:
 
 
 def plain(word: bytes, side: Side) -> Pointer | None:
+    """The address that a word holds without a relocation, which it can only in an absolute image."""
     value = int.from_bytes(word, "little")
-    return Pointer(value) if value >= 0x1000 and side.space.file_at(value) is not None else None
+    return Pointer(value) if side.absolute and value >= 0x1000 and side.space.file_at(value) is not None else None
 
 
 def target_of(instruction: Instruction) -> int | None:
@@ -58,6 +59,21 @@ def blanked(data: bytes, field_: int) -> bytes:
 
 def numbers(operands: str) -> list[int]:
     return [int(n, 0) for n in NUMBER.findall(operands)]
+
+
+def differ_in(one: bytes, two: bytes, pairs: list[tuple[int, int]]) -> bool:
+    """Whether two encodings of one length differ in nothing but these numbers."""
+    mine, other = bytearray(one), bytearray(two)
+    for a, b in pairs:
+        places = ((at, width) for width in (8, 4, 2, 1) for at in range(1, len(one) - width + 1)
+                  if mine[at:at + width] == _encoded(a, width) and other[at:at + width] == _encoded(b, width))
+        at, width = next(places, (0, 0))
+        mine[at:at + width] = other[at:at + width] = bytes(width)
+    return mine == other
+
+
+def _encoded(number: int, width: int) -> bytes:
+    return (number & (1 << 8 * width) - 1).to_bytes(width, "little")
 
 
 def signed(value: int) -> int:

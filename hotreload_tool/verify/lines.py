@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Any
 
 from elftools.elf.elffile import ELFFile
@@ -12,23 +13,16 @@ from .linked import Linked
 _SECTIONS_THAT_GROW = 1 << 30       # bytes of debug information beyond which lines are not looked at
 
 
-class Lines:
-    """Line tables of files, each read when it is first asked for."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[list[int], list[frozenset[int]]]] = {}
-
-    def own(self, file: Linked | None, address: int, number: int) -> bool:
-        """Whether `number` is a source line of the instruction at `address`, or of one right beside it."""
-        if file is None or number <= 0:
-            return False
-        if file.where not in self._known:
-            self._known[file.where] = _read(file)
-        starts, lines = self._known[file.where]
-        at = bisect_right(starts, address) - 1
-        return any(number in lines[i] for i in (at - 1, at, at + 1) if 0 <= i < len(lines))
+def own(file: Linked | None, address: int, number: int) -> bool:
+    """Whether `number` is a source line of the instruction at `address`, or of one right beside it."""
+    if file is None or number <= 0:
+        return False
+    starts, lines = _read(file)
+    at = bisect_right(starts, address) - 1
+    return any(number in lines[i] for i in (at - 1, at, at + 1) if 0 <= i < len(lines))
 
 
+@lru_cache(maxsize=16)
 def _read(file: Linked) -> tuple[list[int], list[frozenset[int]]]:
     """Addresses at which rows begin, and the lines of each."""
     found: dict[int, set[int]] = {}

@@ -1,19 +1,15 @@
-"""A linked ELF file as the verifier reads it: by pyelftools, and by nothing that made the file.
+"""A linked ELF file as the verifier reads it: by structures of its own, and by nothing that made the file.
 
 Addresses are image-relative. Whatever the bytes are, reading raises Unreadable or gives what the file says, in time and
 memory that the size of the file bounds.
 """
 from __future__ import annotations
 
-import io
 import struct
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 # gABI, chapters 4 and 5; x86-64 psABI §4.4; LSB "Symbol Versioning".
 PF_X, PF_W, PF_R = 1, 2, 4
@@ -25,14 +21,17 @@ DT_VERSYM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF
 EM_X86_64 = 62
 NOTYPE, OBJECT, FUNC, SECTION, TLS, IFUNC = 0, 1, 2, 3, 6, 10
 UNDEFINED, ABSOLUTE_INDEX = 0, 0xFFF1
-_SYM, _RELA, _NOTE, _SHDR = (struct.Struct(f) for f in ("<IBBHQQ", "<QQq", "<III", "<IIQQQQIIQQ"))
-_SHT_NULL, _SHT_NOBITS = 0, 8
+_EHDR, _PHDR, _SHDR = (struct.Struct(f) for f in ("<16sHHIQQQIHHHHHH", "<IIQQQQQQ", "<IIQQQQIIQQ"))
+_SYM, _RELA, _NOTE = (struct.Struct(f) for f in ("<IBBHQQ", "<QQq", "<III"))
+_SHT_NULL, _SHT_SYMTAB, _SHT_NOBITS = 0, 2, 8
+_FILE_TYPES = {2: "ET_EXEC", 3: "ET_DYN"}
+_SEGMENT_TYPES = {1: "PT_LOAD", 2: "PT_DYNAMIC", 3: "PT_INTERP", 4: "PT_NOTE", 7: "PT_TLS", 0x6474E551: "PT_GNU_STACK",
+                  0x6474E552: "PT_GNU_RELRO"}
 _MOST_SEGMENTS, _MOST_VERSIONS = 1 << 8, 1 << 16
 _VERSION_GLOBAL = 1           # up to here a symbol has no version
 _MOST_ZEROS = 1 << 26         # bytes that one read may find in no file: of variables without content
 _LONGEST_NAME = 1 << 16       # bytes of a symbol's or section's name; C++ makes names of some thousands
-_DAMAGE = (ELFError, struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeError, OverflowError,
-           MemoryError, AssertionError, RecursionError)
+_DAMAGE = (struct.error, ValueError, IndexError, OverflowError, MemoryError)
 
 
 class Unreadable(ValueError):
@@ -40,7 +39,7 @@ class Unreadable(ValueError):
 
 
 class Segment(NamedTuple):
-    type: str           # "PT_LOAD" …
+    type: str           # "PT_LOAD" …; a number in hexadecimal, of kinds that nobody asks for
     flags: int
     offset: int         # in the file
     address: int
@@ -109,42 +108,50 @@ class Linked:
             raise Unreadable(f"{where}: not a sound ELF image: {e or type(e).__name__}") from e
 
     def _read(self) -> None:
-        file: Any = ELFFile(io.BytesIO(self.data))
-        header = file.header
-        if file.elfclass != 64 or not file.little_endian:
+        if self.data[:4] != b"\x7fELF" or self.data[4:6] != b"\2\1":
             raise Unreadable(f"{self.where}: not a 64-bit little-endian ELF file")
-        if header["e_phnum"] > _MOST_SEGMENTS or header["e_phentsize"] != 56 or header["e_shentsize"] not in (0, 64):
+        _, kind, self.machine, _, self.entry, start, _, _, _, size, count, section_size, _, _ = _EHDR.unpack_from(self.data)
+        if count > _MOST_SEGMENTS or size != _PHDR.size or section_size not in (0, _SHDR.size):
             raise Unreadable(f"{self.where}: headers of sizes that no linker makes")
-        self.type, self.entry = str(header["e_type"]), int(header["e_entry"])
-        self.machine = int(struct.unpack_from("<H", self.data, 18)[0])
-        self._check_section_table()
-        self.segments = [Segment(str(s["p_type"]), s["p_flags"], s["p_offset"], s["p_vaddr"], s["p_filesz"], s["p_memsz"],
-                                 s["p_align"]) for s in file.iter_segments()]
+        self.type = _FILE_TYPES.get(kind, f"{kind:#x}")
+        self.segments = [Segment(_SEGMENT_TYPES.get(kind, f"{kind:#x}"), flags, offset, address, in_file, in_memory, align)
+                         for kind, flags, offset, address, _, in_file, in_memory, align
+                         in _PHDR.iter_unpack(self._file(start, count * _PHDR.size))]
         self.loads = sorted((s for s in self.segments if s.type == "PT_LOAD" and s.size), key=lambda s: s.address)
-        self._load_starts = [s.address for s in self.loads]
-        sections = list(file.iter_sections())
-        self.sections = [Section(str(s.name), s["sh_flags"], s["sh_addr"], s["sh_size"], s["sh_type"] == "SHT_NOBITS",
-                                 s["sh_offset"], s["sh_link"]) for s in sections]
-        self.symbols = self._symbol_table([str(s["sh_type"]) for s in sections])
+        self._load_starts, self._load_ends = [s.address for s in self.loads], [s.end for s in self.loads]
+        rows = self._section_table()
+        self.sections = [Section(self._section_name(row[0], rows), row[2], row[3], row[5], row[1] == _SHT_NOBITS, row[4], row[6])
+                         for row in rows]
+        table = self._symbol_table([row[1] for row in rows])
+        self.symbols, self.by_address, self.by_name = table.symbols, table.by_address, table.by_name
 
-    def _symbol_table(self, types: list[str]) -> list[Symbol]:
+    def _symbol_table(self, types: list[int]) -> _Symbols:
         for section, kind in zip(self.sections, types):
-            if kind == "SHT_SYMTAB":
+            if kind == _SHT_SYMTAB:
                 names = self.sections[section.link] if section.link < len(self.sections) else None
                 if names is None or section.flags & SHF_COMPRESSED:
                     raise Unreadable(f"{self.where}: its symbol table has no names")
                 return _symbols(self._file(section.offset, section.size), self._file(names.offset, names.size))
-        return []
+        return _symbols(b"", b"")
 
-    def _check_section_table(self) -> None:
-        """Names of sections end soon, and sections hold no byte twice: else the time to read them would have no bound."""
-        start, count, names = struct.unpack_from("<Q", self.data, 40)[0], *struct.unpack_from("<HH", self.data, 60)
-        rows = [_SHDR.unpack_from(self.data, start + i * _SHDR.size) for i in range(count)]
+    def _section_table(self) -> list[tuple[int, ...]]:
+        """Sections hold no byte twice: else the time to read them would have no bound."""
+        start, count = struct.unpack_from("<Q", self.data, 40)[0], struct.unpack_from("<H", self.data, 60)[0]
+        rows = list(_SHDR.iter_unpack(self._file(start, count * _SHDR.size)))
         if sum(size for _, kind, _, _, _, size, *_ in rows if kind not in (_SHT_NULL, _SHT_NOBITS)) > len(self.data):
             raise Unreadable(f"{self.where}: its sections are larger than the file")
-        if names < count and any(self.data.find(b"\0", rows[names][4] + row[0], rows[names][4] + row[0] + _LONGEST_NAME) < 0
-                                 for row in rows):
+        return rows
+
+    def _section_name(self, offset: int, rows: list[tuple[int, ...]]) -> str:
+        """"" where the file has no names of sections."""
+        names, = struct.unpack_from("<H", self.data, 62)
+        if names >= len(rows):
+            return ""
+        start = rows[names][4] + offset
+        end = self.data.find(b"\0", start, start + _LONGEST_NAME)
+        if end < 0:
             raise Unreadable(f"{self.where}: the names of its sections do not end")
+        return self.data[start:end].decode("utf-8", "surrogateescape")
 
     def _file(self, offset: int, size: int) -> bytes:
         if offset + size > len(self.data):
@@ -156,9 +163,7 @@ class Linked:
     def load_of(self, address: int, size: int = 1) -> Segment | None:
         """The segment that holds all of these bytes once loaded."""
         at = bisect_right(self._load_starts, address) - 1
-        if at >= 0 and address + size <= self.loads[at].end:
-            return self.loads[at]
-        return None
+        return self.loads[at] if at >= 0 and address + size <= self._load_ends[at] else None
 
     def read(self, address: int, size: int) -> bytes:
         """What the file puts there; zeros for memory that it does not fill. Raises Unreadable."""
@@ -193,26 +198,6 @@ class Linked:
     @cached_property
     def _section_starts(self) -> list[int]:
         return [s.address for s in self._allocated]
-
-    # ---- symbols by address -------------------------------------------------------------------------------------
-
-    @cached_property
-    def by_address(self) -> dict[int, list[Symbol]]:
-        """Functions and objects that are defined, by the address of their first byte."""
-        found: dict[int, list[Symbol]] = {}
-        for symbol in self.symbols:
-            placed = symbol.defined and symbol.section != ABSOLUTE_INDEX
-            if placed and symbol.name and symbol.type in (FUNC, OBJECT, NOTYPE, IFUNC):
-                found.setdefault(symbol.value, []).append(symbol)
-        return found
-
-    @cached_property
-    def by_name(self) -> dict[str, list[Symbol]]:
-        found: dict[str, list[Symbol]] = {}
-        for symbol in self.symbols:
-            if symbol.defined and symbol.name:
-                found.setdefault(symbol.name, []).append(symbol)
-        return found
 
     # ---- dynamic section ----------------------------------------------------------------------------------------
 
@@ -338,7 +323,23 @@ class Linked:
         return next((content.hex() for owner, kind, _, content in self.notes() if owner == b"GNU\0" and kind == 3), "")
 
 
-def _symbols(table: bytes, names: bytes) -> list[Symbol]:
+class _Symbols:
+    """A symbol table and its indices. Payloads that are compared with one another often have the same."""
+
+    def __init__(self, symbols: list[Symbol]) -> None:
+        self.symbols = symbols
+        self.by_address: dict[int, list[Symbol]] = {}    # functions and objects that are defined, by their first byte
+        self.by_name: dict[str, list[Symbol]] = {}
+        for symbol in symbols:
+            if symbol.section == UNDEFINED or not symbol.name:
+                continue
+            self.by_name.setdefault(symbol.name, []).append(symbol)
+            if symbol.section != ABSOLUTE_INDEX and symbol.type in (FUNC, OBJECT, NOTYPE, IFUNC):
+                self.by_address.setdefault(symbol.value, []).append(symbol)
+
+
+@lru_cache(maxsize=16)
+def _symbols(table: bytes, names: bytes) -> _Symbols:
     found: list[Symbol] = []
     for name, info, other, section, value, size in _SYM.iter_unpack(table[:len(table) // 24 * 24]):
         end = names.find(b"\0", name, name + _LONGEST_NAME)
@@ -346,4 +347,4 @@ def _symbols(table: bytes, names: bytes) -> list[Symbol]:
             raise Unreadable(f"symbol {len(found)} has no name")
         found.append(Symbol(names[name:end].decode("utf-8", "surrogateescape"), value, size, info & 15, info >> 4, other & 3,
                             section))
-    return found
+    return _Symbols(found)

@@ -13,12 +13,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from . import steps
 from .instructions import (
     BRANCH,
     NUMBER,
     Instruction,
     blanked,
     decode,
+    differ_in,
     field_of,
     goes,
     held_in,
@@ -34,9 +36,6 @@ from .linked import OBJECT, SHF_EXECINSTR
 from .side import RESERVE, Place, Pointer, Side
 from .updates import is_numbered, same_name
 
-_WIDTHS = {"byte": 1, "word": 2, "dword": 4, "qword": 8, "xmmword": 16, "ymmword": 32, "zmmword": 64, "tbyte": 10, "xword": 10,
-           "fword": 6}
-_WIDTH = re.compile(r"\b(?P<width>[a-z]*(?:byte|word)) ptr \[rip")
 _CLONENUMBER = re.compile(r"\.\d+(?=\.|$)")
 _TEXT = re.compile(rb"[\t\n\r\x1b -\xff]*\0")
 _ALIGNMENT = 32           # bytes; the most that compilers align content to which is not larger
@@ -65,6 +64,7 @@ class Lockstep:
     new: Side
     old: Side
     boundaries: Callable[[], list[int]]                # of the new side's nameless content
+    steps: Callable[[int, int], list[steps.Step]]      # of so many bytes of its code
     same_owner: Callable[[int, int], bool] = lambda new, old: True      # of two static locals: whether one function has them
     is_noise: Callable[[int, int, int, int], bool] = lambda new_at, old_at, new, old: False
     waiting: list[Pair] = field(default_factory=list)
@@ -74,6 +74,7 @@ class Lockstep:
     _statics_back: dict[int, int] = field(default_factory=dict)
     _constants: dict[int, int] = field(default_factory=dict)
     _thread_locals: dict[str, int] = field(default_factory=dict)
+    _found_same: set[tuple[int, int, int]] = field(default_factory=set)      # places, and the sizes that they were asked for with
 
     # ---- places -------------------------------------------------------------------------------------------------
 
@@ -83,8 +84,15 @@ class Lockstep:
 
     def same_place(self, new: int, old: int, owner: str, size: int = 0) -> bool:
         """Whether an address means the same on both sides. Queues what has to be walked for that."""
+        if (new, old, size) not in self._found_same:
+            if not self._same_place(new, old, owner, size):
+                return False
+            self._found_same.add((new, old, size))
+        return True
+
+    def _same_place(self, new: int, old: int, owner: str, size: int) -> bool:
         if any(self._is_firm(name) for name in self.new.names_at(new) & self.old.names_at(old)):
-            return True
+            return _same_version(self.new.linkage_versions.get(new, ""), self.old.linkage_versions.get(old, ""))
         if new in self.new.space.stubs or old in self.old.space.stubs or new in self.new.linkage or old in self.old.linkage:
             return False
         one, two = self.new.function_at(new), self.old.function_at(old)
@@ -198,6 +206,7 @@ class Lockstep:
 
     def forget(self, count: int) -> None:
         """What was queued after the first `count`: it belongs to something that is not the one looked for."""
+        self._found_same.clear()
         while len(self.waiting) > count:
             self._met.discard(_key(self.waiting.pop()))
 
@@ -213,7 +222,7 @@ class Lockstep:
         if new.kind == "tls":
             return self.same_thread_local(new.address or 0, old.address or 0)
         if new.kind == "module" or new.name and new.name == old.name:
-            return True
+            return _same_version(new.version, old.version)
         if new.address is not None and old.address is not None:
             return self.same_place(new.address, old.address, owner)
         return bool(new.name and old.address is not None and new.name in self.old.names_at(old.address)
@@ -232,6 +241,24 @@ class Lockstep:
 
     def code(self, new: int, old: int, size: int, owner: str) -> str:
         """Walk `size` bytes of code; returns the digest, equal on both sides. Raises Different."""
+        return self._in_steps(new, old, size, owner) or self._one_by_one(new, old, size, owner)
+
+    def _in_steps(self, new: int, old: int, size: int, owner: str) -> str:
+        """The digest, or "" where something differs at first sight."""
+        digest = hashlib.blake2b(b"%d:" % size, digest_size=16)
+        step = _Step(self, new, old, size, owner)
+        prepared = self.steps(new, size)
+        try:
+            for known, place in steps.references(prepared, self.old.space.read(old, size), old):
+                if not (step.is_as(known, place) if known.reference is not None else step.is_odd_as(known, place)):
+                    return ""
+        except steps.Differs:
+            return ""
+        for known in prepared:
+            digest.update(known.token)
+        return digest.hexdigest()
+
+    def _one_by_one(self, new: int, old: int, size: int, owner: str) -> str:
         digest = hashlib.blake2b(b"%d:" % size, digest_size=16)
         ours = decode(self.new.space.read(new, size), new)
         theirs = decode(self.old.space.read(old, size), old)
@@ -439,6 +466,11 @@ class Lockstep:
         return f"{place.symbol.name}+{place.offset:#x}" if place is not None else f"{what:#x}"
 
 
+def _same_version(new: str, old: str) -> bool:
+    """Of a symbol of another image. A call of a side where it is no import asks for none."""
+    return new == old or not new or not old
+
+
 def _key(pair: Pair) -> tuple[str, int, int]:
     return f"{pair.kind}{pair.size}", pair.new, pair.old
 
@@ -485,14 +517,29 @@ class _Step:
 
     def _branch(self, mine: Instruction, other: Instruction) -> bool:
         one, two = int(mine.operands, 16), int(other.operands, 16)
-        opcode = mine.size - (1 if mine.size == 2 else 4)
+        opcode = steps.opcode_of(mine)
         if mine.data[:opcode] != other.data[:opcode]:
             return False
+        self.token = b"|" + mine.data[:opcode] + steps.name_of(self.lock.new, one, self.new, self.size)
+        return self._goes(one, two)
+
+    def _goes(self, one: int, two: int) -> bool:
         if self._own(one, two) or not self._is_own(one, two) and self.lock.same_place(one, two, self.owner):
-            self.token = b"|" + mine.data[:opcode] + self._name(one)
             return True
         self.why = f"goes to {self.lock.say(self.lock.new, one)} there, to {self.lock.say(self.lock.old, two)} here"
         return False
+
+    def is_as(self, known: steps.Step, place: int) -> bool:
+        """Whether an instruction of these bytes that refers to `place` is the one of the new image."""
+        r = known.reference
+        assert r is not None
+        return self._goes(r.target, place) if r.goes else self._refers(r.target, place, r.width)
+
+    def is_odd_as(self, known: steps.Step, place: int) -> bool:
+        mine = known.odd
+        assert mine is not None
+        found = decode(self.lock.old.space.read(place, mine.size), place)
+        return len(found) == 1 and self.equal(mine, found[0])
 
     def _is_own(self, one: int, two: int) -> bool:
         return self.new <= one < self.new + self.size or self.old <= two < self.old + self.size
@@ -500,20 +547,26 @@ class _Step:
     def _own(self, one: int, two: int) -> bool:
         return self.new <= one < self.new + self.size and one - self.new == two - self.old
 
-    def _name(self, address: int) -> bytes:
-        if self.new <= address < self.new + self.size:
-            return b"+%d" % (address - self.new)
-        return "=".join(sorted(self.lock.new.names_at(address))).encode("utf-8", "surrogateescape") or b"#"
-
     def _by_place(self, mine: Instruction, other: Instruction) -> bool:
         """An operand relative to the instruction."""
         one, two = target_of(mine), target_of(other)
         if one is None or two is None:
             return False
         fields = field_of(mine, one - mine.at - mine.size), field_of(other, two - other.at - other.size)
-        if blanked(mine.data, fields[0]) != blanked(other.data, fields[1]):
+        behind = steps.address_behind(mine, fields[0], self.lock.new)
+        blanks = blanked(mine.data, fields[0]), blanked(other.data, fields[1])
+        if behind is not None and fields[0] == fields[1]:
+            number = int.from_bytes(other.data[-4:], "little")
+            if not self._own(behind, number) and not self.lock.same_place(behind, number, self.owner):
+                self.why = f"stores {self.lock.say(self.lock.new, behind)} there, {self.lock.say(self.lock.old, number)} here"
+                return False
+            blanks = blanks[0][:-4], blanks[1][:-4]
+        if blanks[0] != blanks[1]:
             return False
-        self.token = b"|" + blanked(mine.data, fields[0]) + self._name(one)
+        self.token = steps.token_of_place(mine, fields[0], one, self.lock.new, self.new, self.size)
+        return self._refers(one, two, steps.width_of(mine))
+
+    def _refers(self, one: int, two: int, width: int) -> bool:
         if self._own(one, two):
             return True
         if self.lock.new.is_got(one) and self.lock.old.is_got(two):
@@ -522,8 +575,6 @@ class _Step:
                 return True
             self.why = f"takes {self.lock.say(self.lock.new, held[0])} there, {self.lock.say(self.lock.old, held[1])} here"
             return False
-        match = _WIDTH.search(mine.operands)
-        width = _WIDTHS.get(match["width"], 0) if match and mine.mnemonic != "lea" else 0
         if self.lock.same_place(one, two, self.owner, width):
             return True
         self.why = f"refers to {self.lock.say(self.lock.new, one)} there, to {self.lock.say(self.lock.old, two)} here"
@@ -546,7 +597,9 @@ class _Step:
             if not self._same_number(mine, other, a, b, fs):
                 self.why = self.why or f"{_shown(mine, other)}"
                 return False
-        self.token = b"|" + mine.mnemonic.encode() + NUMBER.sub("N", mine.operands).encode()
+        if not differ_in(mine.data, other.data, [(a, b) for a, b in zip(one, two) if a != b]):
+            return False             # prefixes, of which the text says nothing
+        self.token = steps.token_of_numbers(mine)
         return True
 
     def _same_number(self, mine: Instruction, other: Instruction, a: int, b: int, fs: bool) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from .. import arch, names
 from ..payload import NEW_SUFFIX
@@ -76,20 +77,13 @@ def _fragments(space: Space, redirect: Redirect) -> list[Symbol]:
     return _fragments_by_base(file).get(base, []) if file is not None else []
 
 
-_known_fragments: dict[int, tuple[Linked, dict[str, list[Symbol]]]] = {}
-
-
+@lru_cache(maxsize=16)
 def _fragments_by_base(file: Linked) -> dict[str, list[Symbol]]:
-    known = _known_fragments.get(id(file))
-    if known is not None and known[0] is file:
-        return known[1]
     found: dict[str, list[Symbol]] = {}
     for symbol in file.symbols:
         match = _FRAGMENT.match(symbol.name) if symbol.type == FUNC and symbol.defined and symbol.size else None
         if match:
             found.setdefault(match["base"].removesuffix(names.BODY_SUFFIX), []).append(symbol)
-    _known_fragments.clear()          # the last file is the only one that is asked for again
-    _known_fragments[id(file)] = (file, found)
     return found
 
 
@@ -158,17 +152,20 @@ def reference_problems(payload: Payload, space: Space) -> Iterator[str]:
                 yield f"{symbol.name}: the instruction at {at:#x} leads to {target:#x}, {why}"
 
 
-def _targets(code: bytes, address: int) -> Iterator[tuple[int, int, int, bool]]:
+@lru_cache(maxsize=1 << 10)
+def _targets(code: bytes, address: int) -> list[tuple[int, int, int, bool]]:
     """(instruction, its size, address it refers to, whether it goes there) for direct branches and operands relative to the
     instruction."""
+    found = []
     for at, size, mnemonic, operands in arch.x86_64.disassembly(code, address):
         if "rip" in operands:
             match = _TARGET.search(operands)
             if match:
                 distance = int(match["distance"], 0)
-                yield at, size, at + size + (distance if match["sign"] == "+" else -distance), False
+                found.append((at, size, at + size + (distance if match["sign"] == "+" else -distance), False))
         elif operands.startswith("0x") and _BRANCH.match(mnemonic.rpartition(" ")[2]):
-            yield at, size, int(operands, 16), True
+            found.append((at, size, int(operands, 16), True))
+    return found
 
 
 def _why_wrong(target: int, branch: bool, file: Linked, space: Space, behind_stubs: set[int]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ..names import CALL_SUFFIX, LOCAL_SEPARATOR
@@ -25,6 +25,7 @@ class Pointer(NamedTuple):
     address: int | None
     name: str = ""
     kind: str = "address"          # | "tls": an offset from the thread pointer | "module"
+    version: str = ""              # of the symbol, if it asks for one
 
 
 class Place(NamedTuple):
@@ -50,6 +51,7 @@ class Side:
     def __init__(self, space: Space) -> None:
         self.space = space
         self.absolute = space.image.type == "ET_EXEC"
+        self._names: dict[int, frozenset[str]] = {}        # what `names_at` found
 
     # ---- functions ----------------------------------------------------------------------------------------------
 
@@ -86,12 +88,7 @@ class Side:
     @cached_property
     def _functions(self) -> dict[int, tuple[list[int], list[Symbol]]]:
         """For each file (by place in `files`): symbols of code with a size, by address."""
-        found = {}
-        for i, file in enumerate(self.space.files):
-            code = sorted((s for symbols in file.by_address.values() for s in symbols
-                           if s.type == FUNC and s.size and file.executable(s.value)), key=lambda s: (s.value, -s.size))
-            found[i] = ([s.value for s in code], code)
-        return found
+        return {i: _functions(file) for i, file in enumerate(self.space.files)}
 
     def function_at(self, address: int) -> Place | None:
         """The code with a symbol that holds `address`."""
@@ -117,35 +114,24 @@ class Side:
     @cached_property
     def payload_targets(self) -> list[int]:
         """What the code of the payloads refers to, sorted."""
-        return self._targets(range(1, len(self.space.files)))
+        return sorted({t for payload in self.space.payloads for t in _targets(payload.file)})
 
     @cached_property
     def image_targets(self) -> list[int]:
         """What the code of the image refers to, sorted: seldom asked for, and a walk over all of it."""
-        return self._targets(range(1))
-
-    def _targets(self, files: Iterable[int]) -> list[int]:
-        from .instructions import targets
-        code = [(self.space.files[i], symbol) for i in files for symbol in self._functions[i][1]]
-        return sorted({t for file, s in code for t in targets(file.read(s.value, s.size), s.value)})
+        return _targets(self.space.image)
 
     # ---- linkage ------------------------------------------------------------------------------------------------
 
     @cached_property
     def linkage(self) -> dict[int, str]:
         """Entries of the procedure linkage tables -> what they call."""
-        found = {}
-        for file in self.space.files:
-            for section in file.sections:
-                if section.name.startswith((".plt", ".iplt")) and self.space.file_at(section.address) is file:
-                    for at in range(section.address, section.end, 8):
-                        slot = stub_slot(file, at)
-                        relocation = file.relocation_at.get(slot)
-                        if relocation is not None and relocation.symbol:
-                            found[at] = file.dynamic_symbol(relocation.symbol).symbol.name
-                        elif relocation is not None and relocation.type == tables.R_IRELATIVE:
-                            found[at] = "".join(sorted(s.name for s in file.by_address.get(relocation.addend, [])))
-        return found
+        return {at: name for file in self.space.files for at, name, _ in _linkage(file) if self.space.file_at(at) is file}
+
+    @cached_property
+    def linkage_versions(self) -> dict[int, str]:
+        """The same entries -> the version that they ask for."""
+        return {at: version for file in self.space.files for at, _, version in _linkage(file) if version}
 
     def is_got(self, address: int) -> bool:
         """Whether a word is one that a linker makes to hold an address."""
@@ -157,6 +143,12 @@ class Side:
 
     def names_at(self, address: int) -> frozenset[str]:
         """The names by which code may refer to exactly this address. A caller's word has none: what it holds is compared."""
+        known = self._names.get(address)
+        if known is None:
+            known = self._names[address] = self._names_at(address)
+        return known
+
+    def _names_at(self, address: int) -> frozenset[str]:
         if address in self.linkage:
             return frozenset({self.linkage[address]})
         if address in self.space.stubs:
@@ -171,10 +163,9 @@ class Side:
         found: dict[str, set[int]] = {}
         for file in self.space.files:
             ours: dict[str, set[int]] = {}
-            for address, symbols in file.by_address.items():
+            for address, known in _named_data(file):
                 if self.space.file_at(address) is file:
-                    for name in distinct(bare(s.name) for s in symbols if s.type == OBJECT and s.size
-                                         and not s.name.endswith((NEW_SUFFIX, CALL_SUFFIX)) and not _is_tls(file, s)):
+                    for name in known:
                         ours.setdefault(name, set()).add(address)
             found.update(ours)
         return found
@@ -239,19 +230,20 @@ class Side:
             return Pointer(relocation.addend)
         if relocation.type == tables.R_DTPMOD64:
             return Pointer(None, kind="module")
-        symbol = file.dynamic_symbol(relocation.symbol).symbol if relocation.symbol else None
+        wanted = file.dynamic_symbol(relocation.symbol) if relocation.symbol else None
+        symbol = wanted.symbol if wanted else None
         if relocation.type == tables.R_TPOFF64:
             return Pointer((symbol.value if symbol else 0) + relocation.addend, symbol.name if symbol else "", "tls")
-        if symbol is None:
+        if symbol is None or wanted is None:
             return None
         addend = relocation.addend if relocation.type == tables.R_64 else 0
         name = symbol.name + (f"+{addend}" if addend else "")
-        return Pointer(symbol.value + addend if symbol.defined else None, name)
+        return Pointer(symbol.value + addend if symbol.defined else None, name, version=wanted.version)
 
     @cached_property
     def _relocated(self) -> list[list[int]]:
         """For each file (by place in `files`): where the loader writes, sorted."""
-        return [sorted({r.offset for r in file.relocations} | file.relative_words) for file in self.space.files]
+        return [_relocated(file) for file in self.space.files]
 
     def relocated(self, address: int, size: int) -> set[int]:
         """Addresses in a range at which the loader may write a pointer."""
@@ -287,6 +279,53 @@ class Side:
             if symbol.value <= value < symbol.value + max(symbol.size, 1):
                 return bare(symbol.name), value - symbol.value
         return None
+
+
+# ---- what a file says by itself -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _functions(file: Linked) -> tuple[list[int], list[Symbol]]:
+    """Addresses of the symbols of code with a size, in order, and the symbols."""
+    code = sorted((s for symbols in file.by_address.values() for s in symbols
+                   if s.type == FUNC and s.size and file.executable(s.value)), key=lambda s: (s.value, -s.size))
+    return [s.value for s in code], code
+
+
+@lru_cache(maxsize=16)
+def _targets(file: Linked) -> list[int]:
+    """What the code of a file refers to, in order."""
+    from .instructions import targets
+    return sorted({t for s in _functions(file)[1] for t in targets(file.read(s.value, s.size), s.value)})
+
+
+@lru_cache(maxsize=16)
+def _linkage(file: Linked) -> list[tuple[int, str, str]]:
+    """Entries of the procedure linkage tables, what they call, and in which version."""
+    found = []
+    for section in file.sections:
+        for at in range(section.address, section.end, 8) if section.name.startswith((".plt", ".iplt")) else ():
+            relocation = file.relocation_at.get(stub_slot(file, at))
+            if relocation is not None and relocation.symbol:
+                wanted = file.dynamic_symbol(relocation.symbol)
+                found.append((at, wanted.symbol.name, wanted.version))
+            elif relocation is not None and relocation.type == tables.R_IRELATIVE:
+                found.append((at, "".join(sorted(s.name for s in file.by_address.get(relocation.addend, []))), ""))
+    return found
+
+
+@lru_cache(maxsize=16)
+def _named_data(file: Linked) -> list[tuple[int, frozenset[str]]]:
+    """Where data with a name and a size lies, and its names."""
+    return [(address, known) for address, symbols in file.by_address.items()
+            if (known := distinct(bare(s.name) for s in symbols if s.type == OBJECT and s.size
+                                  and not s.name.endswith((NEW_SUFFIX, CALL_SUFFIX)) and not _is_tls(file, s)))]
+
+
+@lru_cache(maxsize=16)
+def _relocated(file: Linked) -> list[int]:
+    """Where the loader writes, in order."""
+    return sorted({r.offset for r in file.relocations} | file.relative_words)
 
 
 def _between(offsets: list[int], start: int, end: int) -> list[int]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from .. import abi, names
 from .linked import FUNC, OBJECT, PF_W, PF_X, SHF_TLS, TLS, Linked, Symbol, Unreadable
@@ -40,10 +40,10 @@ class Space:
 
     def file_at(self, address: int, size: int = 1) -> Linked | None:
         """Whose bytes lie there: payloads come before the image, in whose arena they are."""
-        for file in reversed(self.files):
-            if file.load_of(address, size) is not None:
-                return file if file is not self.image or not self._in_arena(address) else None
-        return None
+        for payload in reversed(self.payloads):
+            if payload.file.load_of(address, size) is not None:
+                return payload.file
+        return self.image if self.image.load_of(address, size) is not None and not self._in_arena(address) else None
 
     def _in_arena(self, address: int) -> bool:
         return self.arena is not None and self.arena[0] <= address < self.arena[1]
@@ -71,7 +71,7 @@ class Space:
     @cached_property
     def slots(self) -> dict[int, str]:
         """Every slot of the image and the payloads -> the name of its stub."""
-        found = slots(self.image)
+        found = dict(slots(self.image))
         for payload in self.payloads:
             found.update(payload.own_slots)
         return found
@@ -87,14 +87,8 @@ class Space:
     @cached_property
     def stubs(self) -> dict[int, int]:
         """Every stub -> its slot, by decoding the code that symbols of functions name."""
-        found = {}
-        for file in self.files:
-            for address, symbols in file.by_address.items():
-                if any(s.type == FUNC for s in symbols) and self.file_at(address) is file and file.executable(address):
-                    slot = stub_slot(file, address)
-                    if slot in self.slots:
-                        found[address] = slot
-        return found
+        return {address: slot for file in self.files for address, slot in _jumps(file)
+                if slot in self.slots and self.file_at(address) is file}
 
     @cached_property
     def stubs_of_slot(self) -> dict[int, list[int]]:
@@ -115,13 +109,11 @@ class Space:
     @cached_property
     def _objects(self) -> dict[int, list[Symbol]]:
         """For each file (by place in `files`): symbols of data, by address."""
-        return {i: sorted((s for found in f.by_address.values() for s in found
-                           if s.type == OBJECT and not _thread_local(f, s)), key=lambda s: (s.value, -s.size))
-                for i, f in enumerate(self.files)}
+        return {i: _objects(f)[0] for i, f in enumerate(self.files)}
 
     @cached_property
     def _object_starts(self) -> dict[int, list[int]]:
-        return {i: [s.value for s in found] for i, found in self._objects.items()}
+        return {i: _objects(f)[1] for i, f in enumerate(self.files)}
 
     @cached_property
     def tls_start(self) -> int:
@@ -164,6 +156,21 @@ class Space:
         file = self.file_at(address, size)
         load = file.load_of(address, size) if file is not None else None
         return load is not None and bool(load.flags & PF_W) and not load.flags & PF_X
+
+
+@lru_cache(maxsize=16)
+def _objects(file: Linked) -> tuple[list[Symbol], list[int]]:
+    """Symbols of data of a file by address, and these addresses."""
+    found = sorted((s for known in file.by_address.values() for s in known if s.type == OBJECT and not _thread_local(file, s)),
+                   key=lambda s: (s.value, -s.size))
+    return found, [s.value for s in found]
+
+
+@lru_cache(maxsize=16)
+def _jumps(file: Linked) -> list[tuple[int, int]]:
+    """Functions of a file that begin with a jump through a word -> that word."""
+    return [(address, slot) for address, symbols in file.by_address.items()
+            if any(s.type == FUNC for s in symbols) and file.executable(address) and (slot := stub_slot(file, address))]
 
 
 def _thread_local(file: Linked, symbol: Symbol) -> bool:

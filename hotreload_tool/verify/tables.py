@@ -4,8 +4,10 @@ Layout: runtime/hotreload_abi.h.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .. import abi, names
@@ -131,7 +133,7 @@ class Payload:
         return -(-max((s.end for s in self.file.loads), default=0) // 4096) * 4096
 
     @cached_property
-    def own_slots(self) -> dict[int, str]:
+    def own_slots(self) -> Mapping[int, str]:
         """Slots that it brings: address -> name of the stub."""
         return slots(self.file, self.start, self.end)
 
@@ -144,7 +146,8 @@ def loaded_word(file: Linked, address: int) -> int:
     return relocation.addend & 0xFFFFFFFFFFFFFFFF if relocation.type == R_RELATIVE else 0
 
 
-def slots(file: Linked, start: int = 0, end: int = 1 << 64) -> dict[int, str]:
+@lru_cache(maxsize=32)
+def slots(file: Linked, start: int = 0, end: int = 1 << 64) -> Mapping[int, str]:
     """Address -> name of the stub, of the slots that a file defines between two addresses."""
-    return {s.value: s.name.removesuffix(names.SLOT_SUFFIX) for s in file.symbols
-            if s.defined and s.type == OBJECT and s.name.endswith(names.SLOT_SUFFIX) and start <= s.value < end}
+    return MappingProxyType({s.value: s.name.removesuffix(names.SLOT_SUFFIX) for s in file.symbols
+                             if s.defined and s.type == OBJECT and s.name.endswith(names.SLOT_SUFFIX) and start <= s.value < end})

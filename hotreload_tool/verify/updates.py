@@ -7,7 +7,7 @@ from typing import Any
 from .. import abi
 from .linked import Linked, Unreadable
 from .space import Space
-from .tables import R_64, R_GLOB_DAT, Payload, Update, loaded_word
+from .tables import R_64, R_GLOB_DAT, R_NONE, Payload, Update, loaded_word
 
 _CONSTANT, _MERGE, _THREADS = int(abi.UpdateFlags.CONSTANT), int(abi.UpdateFlags.MERGE), int(abi.UpdateFlags.THREADS)
 
@@ -83,20 +83,21 @@ def _same_before(update: Update, payload: Payload, space: Space) -> bool:
 
 
 def content(file: Linked, address: int, size: int) -> list[object]:
-    """Bytes, with the pointers among them as (symbol, addend) or an address: what they hold once loaded."""
+    """Bytes, with the pointers among them as (symbol, addend) or ("", address): what they hold once loaded. A number that no
+    relocation makes is none, whatever its value: the image may be loaded anywhere."""
     found: list[object] = list(file.read(address, size))
     for at in range(size - 7):
         relocation = file.relocation_at.get(address + at)
-        if relocation is None:
-            continue
-        if relocation.type in (R_64, R_GLOB_DAT):
+        if relocation is not None and relocation.type in (R_64, R_GLOB_DAT):
             made = file.dynamic_symbol(relocation.symbol)
-            pointer: tuple[object, ...] = (made.symbol.name, relocation.addend)
+            pointer: tuple[str, int] = (made.symbol.name, relocation.addend)
             if made.symbol.defined:
-                pointer = tuple((made.symbol.value + relocation.addend).to_bytes(8, "little"))
+                pointer = ("", made.symbol.value + relocation.addend)
+        elif relocation is not None and relocation.type != R_NONE or address + at in file.relative_words:
+            pointer = ("", loaded_word(file, address + at))
         else:
-            pointer = tuple(loaded_word(file, address + at).to_bytes(8, "little"))
-        found[at:at + 8] = [*pointer, *[None] * (8 - len(pointer))]
+            continue
+        found[at:at + 8] = [*pointer, *[None] * 6]
     return found
 
 

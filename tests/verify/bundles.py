@@ -16,7 +16,7 @@ from casetools import Builder, Case, Configuration, read_case
 
 from hotreload_tool import abi, hotpatch
 from hotreload_tool.baseline import Store
-from hotreload_tool.verify.linked import DT_STRSZ, DT_STRTAB, DT_SYMTAB, Linked, Segment
+from hotreload_tool.verify.linked import DT_STRSZ, DT_STRTAB, DT_SYMTAB, DT_VERSYM, Linked, Segment
 from hotreload_tool.verify.tables import Payload
 
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -191,6 +191,23 @@ class Broken:
         """The address of the value of a dynamic tag."""
         where = next(s for s in self.file.segments if s.type == "PT_DYNAMIC")
         return where.address + 16 * next(i for i, (t, _) in enumerate(self.file.dynamic) if t == tag) + 8
+
+    def description_of(self, code: int) -> int:
+        """The address of the entry of the unwind table for code that begins there."""
+        start, size = self.table("eh_frame")
+        at = start
+        while at < start + size - 4:
+            length, = struct.unpack("<I", self.read(at, 4))
+            place = at + 8                              # of a pointer relative to itself, in what describes a function
+            if place + struct.unpack("<i", self.read(place, 4))[0] == code:
+                return at
+            at += 4 + length
+        raise AssertionError(f"nothing describes {code:#x}")
+
+    def set_version(self, name: str, number: int) -> None:
+        """Have the import `name` ask for the version of this number."""
+        index = (self.symbol(name) - self.file.tag(DT_SYMTAB)) // 24
+        self.write(self.file.tag(DT_VERSYM) + 2 * index, struct.pack("<H", number))
 
     def symbol(self, name: str) -> int:
         """The address of the dynamic symbol `name`."""

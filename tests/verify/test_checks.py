@@ -11,6 +11,7 @@ import pytest
 from bundles import Broken, Made, make, named
 from casetools import CASES, Configuration, read_case
 
+from hotreload_tool import abi
 from hotreload_tool.verify import Given, verify
 from hotreload_tool.verify.linked import DT_RELASZ, DT_STRSZ, DT_STRTAB
 from hotreload_tool.verify.redirects import _targets
@@ -146,6 +147,11 @@ def other_parent_in_the_payload(b: Broken) -> None:
     b.write(b.file.entry + 56, b"\1" * 32)
 
 
+@breaks("payload-header")
+def flags_without_a_meaning(b: Broken) -> None:
+    b.write(b.file.entry + abi.PAYLOAD_HEAD.size - 4, struct.pack("<I", 0xFFFFFFF8))
+
+
 @breaks("canonical-form")
 def bytes_between_the_sections(b: Broken) -> None:
     text = next(s for s in b.file.sections if s.name == ".text")
@@ -202,7 +208,7 @@ def a_section_lies_elsewhere(b: Broken) -> None:
     struct.pack_into("<Q", b.payload, at, struct.unpack_from("<Q", b.payload, at)[0] - 4096)
 
 
-@breaks("canonical-form")
+@breaks("canonical-form", "imports")
 def leaves_the_versions_out(b: Broken) -> None:
     """Any version would do, and the agent would look for none."""
     b.set_word(b.dynamic(0x6FFFFFF0), 0)            # DT_VERSYM
@@ -347,16 +353,14 @@ def code_without_a_description(b: Broken) -> None:
 
 @breaks("unwind-tables")
 def a_stub_unwinds_otherwise(b: Broken) -> None:
-    stub = b.entry["added"][0]["entry"]
-    start, size = b.table("eh_frame")
-    at = start
-    while at < start + size - 4:
-        length, = struct.unpack("<I", b.read(at, 4))
-        place = at + 8                              # of a pointer relative to itself, in what describes a function
-        if place + struct.unpack("<i", b.read(place, 4))[0] == stub:
-            return b.write(at + 17, b"\x0e\x10")    # DW_CFA_def_cfa_offset: 16
-        at += 4 + length
-    raise AssertionError("nothing describes the stub")
+    b.write(b.description_of(b.entry["added"][0]["entry"]) + 17, b"\x0e\x10")    # DW_CFA_def_cfa_offset: 16
+
+
+@breaks("unwind-tables")
+def two_descriptions_of_one_place(b: Broken) -> None:
+    """That of a stub begins in the function before it."""
+    place = b.description_of(b.entry["added"][0]["entry"]) + 8         # relative to itself
+    b.write(place, struct.pack("<i", struct.unpack("<i", b.read(place, 4))[0] - 12))
 
 
 @breaks("manifest-agrees")
@@ -534,6 +538,11 @@ def imports_what_nobody_has(b: Broken) -> None:
 @breaks("imports")
 def imports_a_version_to_come(b: Broken) -> None:
     b.rename("GLIBC_2.2.5", "GLIBC_9.2.5")
+
+
+@breaks("imports")
+def imports_without_a_version(b: Broken) -> None:
+    b.set_version("strlen", 1)
 
 
 # ---- the tests --------------------------------------------------------------------------------------------------

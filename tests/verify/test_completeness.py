@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from casetools import Configuration, all_cases, configurations, read_case
 
 from hotreload_tool import cli
 from hotreload_tool.errors import Refused
-from hotreload_tool.verify import Given, completeness, verify
+from hotreload_tool.verify import Given, completeness, lockstep, verify
 from hotreload_tool.verify.completeness import Comparison
 from hotreload_tool.verify.linked import Linked
 from hotreload_tool.verify.redirects import _targets
@@ -66,8 +67,8 @@ def test_every_patch_of_a_case_is_complete(folder: Path, configuration: Configur
     except Refused:
         pytest.fail("an edit that a case says is taken was refused")
     for number, new in enumerate(made.new, 1):
-        found = compared(made, number, new)
-        assert is_complete(found), found
+        verdict = verify(made.bundles[number - 1], Given([made.image], made.bundles[:number - 1], [new]))
+        assert verdict.sound, [(o.check, o.problems) for o in verdict.of("failed")]
         before = compared(made, number - 1, new) if number > 1 else completeness.compare(
             Linked(made.image.read_bytes(), "image"), [], Linked(new.read_bytes(), "new"))
         assert not is_complete(before) or before.kept or before.noise, "without the patch nothing seems to differ"
@@ -117,6 +118,13 @@ def _called_function(b: Broken) -> None:
     raise AssertionError("nothing calls the image")
 
 
+def _description(b: Broken) -> None:
+    """It goes on behind the function."""
+    code = next(s.value for s in b.file.symbols if s.name == "second.hr_new")
+    at = b.description_of(code) + 12
+    b.write(at, struct.pack("<I", struct.unpack("<I", b.read(at, 4))[0] + 1))
+
+
 def _import(b: Broken) -> None:
     b.rename("strlen", "atoll\0")
 
@@ -134,6 +142,7 @@ def _stub_of(name: str) -> int:
     pytest.param(_merged_content, "weights~main.o", "what is written to it at", id="a-variable"),
     pytest.param(_called_function, "second", "goes to plain there, to answer", id="a-call"),
     pytest.param(_import, "second", "strlen", id="an-import"),
+    pytest.param(_description, "second", "unwind description", id="an-unwind-description"),
 ])
 def test_one_thing_that_differs_is_found_and_named(made: Made, change: Callable[[Broken], object], name: str, says: str) -> None:
     _image[:] = [Linked(made.image.read_bytes(), "image")]
@@ -211,3 +220,121 @@ def test_against_a_stripped_image_nothing_is_passed_silently(made: Made, tmp_pat
     verdict = verify(made.bundles[0], Given([made.image], [], [stripped]))
     assert {o.check for o in verdict.of("unchecked")} == set(
         c for c in ("completeness-missing", "completeness-different", "completeness-extra"))
+
+
+COPIES = """
+#include "case.h"
+NOINLINE int first(char *to, const char *from) { memcpy(to, from, strlen(from) + 1); return 1; }
+void answer(const char *line) { char room[80]; printf("%d %s\\n", first(room, line), room); }
+"""
+
+
+def _other_version(b: Broken) -> None:
+    """libc has two functions memcpy; the older one is called as if the source had asked for it."""
+    older = next(number for number, (version, _) in b.file.versions_needed.items() if version == "GLIBC_2.2.5")
+    b.set_version("memcpy", older)
+
+
+def test_an_import_of_another_version_is_another_function(tmp_path: Path, shared_folder: Path) -> None:
+    case = case_of(tmp_path / "case", COPIES, COPIES.replace("return 1", "return 2"))
+    made = make(case, Configuration.parse("gcc -O1 pie"), tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0]))
+    found = compared(made, 1, made.new[0], _other_version)
+    assert list(found.different) == ["first"] and "memcpy" in found.different["first"]
+
+
+def _unrelocated(b: Broken) -> None:
+    """A pointer that holds what it would be relocated to, were the image loaded at address 0."""
+    table = next(s.value for s in b.file.symbols if s.name == "table.hr_new")
+    at = b.relocation(table)
+    assert at is not None
+    b.set_word(table, b.file.relocation_at[table].addend)
+    b.write(at + 8, bytes(8))
+
+
+def test_a_pointer_that_nothing_relocates_is_none(tmp_path: Path, shared_folder: Path) -> None:
+    case = case_of(tmp_path / "case", LITERALS, LITERALS.replace("{one, other}", "{other, one}"))
+    made = make(case, Configuration.parse("gcc -O2 pie"), tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0]))
+    assert "table" in compared(made, 1, made.new[0], _unrelocated).different
+    broken = Broken.of(made.bundles[0])
+    update = next(u for u in broken.tables.updates if u.flags == 1)
+    at = broken.relocation(update.old_content)
+    assert at is not None
+    broken.set_word(update.old_content, broken.file.relocation_at[update.old_content].addend)
+    broken.write(at, struct.pack("<Q", broken.file.relocation_at[update.old_content].offset + 0x1000))
+    path = tmp_path / "broken.hotpatch"
+    path.write_bytes(broken.data())
+    assert "data-updates" in verify(path, Given([made.image])).failed
+
+
+# ---- the comparison itself ----------------------------------------------------------------------------------------
+
+
+def test_steps_come_to_what_single_instructions_come_to(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code is first compared in larger steps; the digests are those of the walk by single instructions, which takes over where
+    these find a difference."""
+    quick = compared(made, 1, made.new[0])
+    monkeypatch.setattr(lockstep.Lockstep, "_in_steps", lambda *arguments: "")
+    assert compared(made, 1, made.new[0]) == quick
+
+
+def test_brief_stops_at_what_the_bundle_brings(made: Made) -> None:
+    image, new = Linked(made.image.read_bytes(), "image"), [Linked(path.read_bytes(), "new") for path in made.new]
+    payloads = [Payload(Broken.of(bundle).file) for bundle in made.bundles]
+    assert completeness.compare(image, payloads[:1], new[0], brief=True) == completeness.compare(image, payloads[:1], new[0])
+    found = completeness.compare(image, payloads[:1], new[1], brief=True)
+    assert found.different and "main" not in found.same
+
+
+STORES = """
+#include "case.h"
+static int one(int n) { return n + 1; }
+int (*volatile chosen)(int) = one;
+NOINLINE void choose(void) { chosen = one; }
+void answer(const char *line) { choose(); printf("%d\\n", chosen((int)strlen(line))); }
+"""
+STORES_ANOTHER = STORES.replace("NOINLINE", "static int other(int n) { return n * 3; }\nNOINLINE").replace(
+    "{ chosen = one", "{ chosen = other")
+NEVER_THROWS = """
+#include "case.h"
+NOINLINE int risky(int n) { if (n > 100) throw n; return n; }
+NOINLINE int first(int n) { return n + 1; }
+void answer(const char *line) { printf("%d %d\\n", first((int)strlen(line)), risky(2)); }
+"""
+
+
+@pytest.mark.parametrize("configuration", ["gcc -O2 exec", "clang -O1 exec"])
+@pytest.mark.parametrize("first, second, suffix", [
+    pytest.param(STORES, STORES_ANOTHER, "c", id="an-instruction-with-two-addresses"),
+    pytest.param(NEVER_THROWS, NEVER_THROWS.replace("first(int n) {", "first(int n) noexcept { n += risky(n);"), "cc",
+                 id="what-clang-does-not-describe")])
+def test_compilers_ways_are_no_differences(first: str, second: str, suffix: str, configuration: str, tmp_path: Path,
+                                           shared_folder: Path) -> None:
+    wanted = Configuration.parse(configuration)
+    if shutil.which(wanted.compiler) is None:
+        pytest.skip(f"there is no {wanted.compiler}")
+    made = make(case_of(tmp_path / "case", first, second, suffix=suffix), wanted, tmp_path / "build", shared_folder)
+    verdict = verify(made.bundles[0], Given([made.image], [], [made.new[0]]))
+    assert verdict.sound, verdict.failed
+
+
+LOCKED = """
+#include "case.h"
+NOINLINE int first(int *to, int n) { return __atomic_add_fetch(to, n, __ATOMIC_SEQ_CST) + 1; }
+void answer(const char *line) { int counted = 0; printf("%d\\n", first(&counted, (int)strlen(line))); }
+"""
+
+
+def _not_locked(b: Broken) -> None:
+    """Another prefix of one byte, which means nothing here."""
+    code = next(s for s in b.file.symbols if s.name == "first.hr_new")
+    at = code.value + b.read(code.value, code.size).index(b"\xf0\x0f\xc1")      # lock xadd
+    b.write(at, b"\xf2")
+
+
+def test_prefixes_count(tmp_path: Path, shared_folder: Path) -> None:
+    case = case_of(tmp_path / "case", LOCKED, LOCKED.replace("+ 1", "+ 2"))
+    made = make(case, Configuration.parse("gcc -O2 exec"), tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0]))
+    assert "first" in compared(made, 1, made.new[0], _not_locked).different
