@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import struct
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -38,7 +39,7 @@ class Original:
         """Whether the payload does the same. One that cannot be read does something else."""
         try:
             return effect(linked.Linked(data, "mutant"), self.ranges, self.code) == self.acts
-        except (linked.Unreadable, lockstep.Different):
+        except (linked.Unreadable, lockstep.Different, struct.error, IndexError, ValueError, OverflowError):
             return False
 
     @cached_property

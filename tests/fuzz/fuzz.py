@@ -5,7 +5,8 @@ usage: fuzz.py [--target T]… [--executions N] [--minutes M] [--seed S] [--find
        fuzz.py --target T --input FILE --seeds FOLDER       one input, as a finding is repeated
 
 A sample of the executions is traced: lines that were not reached before make the mutant a seed of further ones.
-Exit status 1: there are findings.
+SIGTERM ends a run as its time would: figures are written, and those of several runs, with another --seed each, can be added up
+(--figures A B …). Exit status 1: there are findings.
 """
 from __future__ import annotations
 
@@ -98,6 +99,13 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
+def _when_asked_to_end() -> list[int]:
+    """A list that is empty until a SIGTERM comes."""
+    came: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    return came
+
+
 def _once(run: Any, data: bytes) -> Any:
     """The answer. Whatever else comes out of the reader goes on as an exception."""
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
@@ -116,8 +124,10 @@ def fuzz(target: targets.Target, executions: int, seconds: float, seed: int, kee
     for good in target.seeds:
         answer, _ = coverage.traced(target.run, good)
         assert answer not in ("refused", "not signed"), f"{target.name}: a good input is refused"
+    asked_to_end = _when_asked_to_end()
     started = last = time.monotonic()
-    while result.executions < executions and time.monotonic() - started < seconds and len(result.findings) < _MOST_FINDINGS:
+    while result.executions < executions and time.monotonic() - started < seconds and len(result.findings) < _MOST_FINDINGS \
+            and not asked_to_end:
         data = target.mutate(random, random.choice(pool) if random.random() < 0.5 else random.choice(target.seeds))
         sampled, new = result.executions % target.sample == 0, False
         result.executions += 1
@@ -243,7 +253,9 @@ def main() -> int:
 
 def _save(path: Path | None, results: list[Result]) -> None:
     if path is not None:
-        path.write_text(json.dumps([vars(r) for r in results]))
+        written = path.with_name(path.name + ".new")
+        written.write_text(json.dumps([vars(r) for r in results]))
+        written.replace(path)
 
 
 if __name__ == "__main__":

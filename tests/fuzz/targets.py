@@ -267,16 +267,14 @@ def _verify(seeds: Seeds) -> Target:
     """The verifier beside image and fresh link: what it calls sound does in a process what the original does."""
     counted: Counter[str] = Counter()
     made = {key: seeds.bundles(*case, suffix="cc" if key == "c++" else "c") for key, case in CASES.items()}
-    path = seeds.folder / f"mutant-{os.getpid()}.hotpatch"
     alone = verify.Given([m.image for m in made.values()])
-    beside_new = {key: verify.Given([m.image], [], [m.new[0]]) for key, m in made.items()}
+    beside_new = {key: verify.Given([m.image], [], [m.new[0]], brief=True) for key, m in made.items()}
     good = [m.bundles[0].read_bytes() for m in made.values()]
     slim = [without_debug_information(data) for data in good]
     originals = {_build_id(data): (key, effect.Original(_payload(data))) for key, data in zip(made, slim)}
 
     def run(data: bytes) -> str:
-        path.write_bytes(data)
-        verdict = verify.verify(path, alone)
+        verdict = verify.verify_bytes(data, "mutant", alone)
         json.dumps(verdict.document())
         if not verdict.sound:
             return "refused"
@@ -291,7 +289,7 @@ def _verify(seeds: Seeds) -> Target:
             return "sound, payload equal"
         if original.acts_like(payload):
             return "sound, acts the same"
-        if verify.verify(path, beside_new[key]).sound:      # other code may be sound; that of the new source it is not
+        if verify.verify_bytes(data, "mutant", beside_new[key]).sound:      # other code may be, but is not that of the new source
             raise Wrong("the verifier takes for the new source what does something else in the process")
         return "sound, not the new source"
 
@@ -299,7 +297,7 @@ def _verify(seeds: Seeds) -> Target:
         kind, mutant = mutations.bundle(random, data)
         counted[kind] += 1
         return mutant
-    return Target("verify", [*good[:1], *slim], mutate, run, VERIFIER, counted, sample=400)
+    return Target("verify", [*good[:1], *slim], mutate, run, VERIFIER, counted, sample=1000)
 
 
 def _socket(seeds: Seeds) -> Target:
@@ -317,7 +315,7 @@ def _socket(seeds: Seeds) -> Target:
 
 
 VERIFIER = [f"verify/{n}.py" for n in ("__init__", "container", "linked", "tables", "form", "elfcheck", "redirects", "updates",
-                                       "frames", "agreement", "imports", "space", "completeness", "lockstep")]
+                                       "frames", "agreement", "imports", "space", "side", "completeness", "steps", "lockstep")]
 
 
 def _payload(data: bytes) -> bytes:

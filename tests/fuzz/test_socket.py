@@ -46,6 +46,7 @@ TOGETHER = abi.pack_request(abi.Op.APPLY, 1, together=True, timeout_ms=3_600_000
     ([["send", STATUS, []], ["send", "00" * 4096, []]], "OK"),
     ([["send", STATUS[:2 * n + 2][2 * n:], []] for n in range(abi.REQUEST.size)], "OK"),
     ([["send", APPLY, ["good"] * 66]], "BAD_REQUEST"),
+    ([["send", APPLY, ["socket", "pipe", "null"] * 84]], "BAD_REQUEST"),
     ([["send", APPLY[:2], ["good"]], ["send", APPLY[2:], []]], "OK"),
     ([["send", APPLY[:2], ["pipe"]], ["send", APPLY[2:], ["good"]]], "BAD_REQUEST"),
     ([["send", APPLY, ["pipe"]]], "BAD_PAYLOAD"),
