@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bundles import Made
 from elftools.elf.elffile import ELFFile
 
 from hotreload_tool.verify.linked import Linked
+from hotreload_tool.verify.side import Side
+from hotreload_tool.verify.space import Space
 
 _LIBRARIES = ("/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib/x86_64-linux-gnu/libstdc++.so.6")
 
@@ -43,3 +47,28 @@ def _section(s: Any) -> tuple[object, ...]:
 
 def _symbol(s: Any) -> tuple[object, ...]:
     return s.name, s["st_value"], s["st_size"]
+
+
+PACKED = """
+int one, two;
+int *const table[] = {&one, &two, 0, &one, &two, &one};
+const char *words[70] = {"a", "b", [40] = "c", [69] = "d"};
+int main(void) { return table[0] != &one || words[69][0] != 'd'; }
+"""
+
+
+def test_packed_relocations_are_what_pyelftools_unpacks(tmp_path: Path) -> None:
+    source, program = tmp_path / "a.c", tmp_path / "a"
+    source.write_text(PACKED)
+    done = subprocess.run(["gcc", "-O1", "-fPIE", "-pie", "-Wl,-z,pack-relative-relocs", source, "-o", program], timeout=60,
+                          capture_output=True, text=True)
+    theirs = ELFFile(io.BytesIO(program.read_bytes())).get_section_by_name(".relr.dyn") if program.exists() else None
+    if theirs is None:
+        pytest.skip(f"this linker packs none: {done.stderr}")
+    ours = Linked(program.read_bytes(), "a program")
+    assert ours.relative_words == {r["r_offset"] for r in theirs.iter_relocations()}
+    table, words = (next(s.value for s in ours.symbols if s.name == name) for name in ("table", "words"))
+    expected = {table + 8 * i for i in (0, 1, 3, 4, 5)} | {words + 8 * i for i in (0, 1, 40, 69)}
+    assert {at for at in ours.relative_words if table <= at < table + 48 or words <= at < words + 560} == expected
+    side = Side(Space(ours))
+    assert [side.pointer(at) is not None for at in range(table, table + 48, 8)] == [True, True, False, True, True, True]
