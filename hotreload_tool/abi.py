@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ABI = 3                          # HR_ABI
+ABI = 4                          # HR_ABI
 ID_SIZE = 32                     # bytes of a payload's id
 BUILD_ID_MAX = 32                # bytes
 MAX_PAYLOADS = 64                # of one request
@@ -33,13 +33,14 @@ NOTE_IMAGE = 1                   # type of the PT_NOTE with owner names.NOTE_OWN
 
 # struct hr_payload up to the tables: magic, abi, size, generation, id, parent, build_id, build_id_size, flags
 PAYLOAD_HEAD = struct.Struct("<QIIQ32s32s32sII")
-_TABLES = ("redirects", "updates", "eh_frame", "tls_modules", "init_array", "parts")
+_TABLES = ("redirects", "updates", "eh_frame", "tls_modules", "init_array", "parts", "heads")
 # name -> offset of the pointer in struct hr_payload; the u64 behind it counts entries (of eh_frame: bytes)
 PAYLOAD_TABLES: Mapping[str, int] = {name: PAYLOAD_HEAD.size + 16 * i for i, name in enumerate(_TABLES)}
 PAYLOAD_SIZE = PAYLOAD_HEAD.size + 16 * len(_TABLES)
 
 REDIRECT = struct.Struct("<QQQQQ")           # slot, old_target, new_target, old_size, new_size
 PART = struct.Struct("<QQQ")                 # start, size, redirect
+HEAD = struct.Struct("<QQ")                  # at, redirect
 UPDATE = struct.Struct("<QQQQQ")             # address, old_content, new_content, size, flags
 SIGNATURE = struct.Struct("<8s32s64s")       # magic, key, signature: struct hr_signature
 # magic, abi, op, flags, when, timeout_ms, n_payloads, generation, build_id, guard_ms

@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
+from .arch import x86_64
+
 # -fno-ipa-ra: a caller must not rely on the registers a replaceable callee leaves alone.
 # -fno-gnu-unique: STB_GNU_UNIQUE symbols cannot be reached PC-relative from a payload.
 # -mno-direct-extern-access (gcc 12) / -fno-direct-access-external-data (clang 12): data of shared libraries is
@@ -44,38 +46,38 @@ class Unsupported(ValueError):
     """The compiler takes none of our sets of flags. The message has its name and its own words."""
 
 
-def flags(command: Sequence[str], language: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The first set of `CANDIDATES` that `command` takes for `language` ("c" or "c++").
+def flags(command: Sequence[str], language: str, environment: Mapping[str, str], stubs: str = "plt") -> tuple[str, ...]:
+    """The first set of `CANDIDATES` that `command` takes for `language` ("c" or "c++"), with what the kind of `stubs` needs.
 
     Compiles an empty file to nowhere, once for each set tried and each compiler; writes nothing. Raises Unsupported.
     """
-    return _flags(tuple(command), language, tuple(sorted(environment.items())))
+    return _flags(tuple(command), language, tuple(sorted(environment.items())), stubs)
 
 
 def kept_flags(command: Sequence[str], language: str, environment: Mapping[str, str], directory: str,
-               write: bool = True) -> tuple[str, ...]:
+               write: bool = True, stubs: str = "plt") -> tuple[str, ...]:
     """`flags`, kept in a file of `directory`: asking takes longer than much of what a patch does. `write`: whether a file may
     be made of what was not known. Raises Unsupported."""
-    return _kept(tuple(command), language, tuple(sorted(environment.items())), directory, write)
+    return _kept(tuple(command), language, tuple(sorted(environment.items())), directory, write, stubs)
 
 
 @functools.cache
 def _kept(command: tuple[str, ...], language: str, variables: tuple[tuple[str, str], ...], directory: str,
-          write: bool) -> tuple[str, ...]:
+          write: bool, stubs: str) -> tuple[str, ...]:
     environment = dict(variables)
-    path = os.path.join(directory, identity(command, language, environment))
+    path = os.path.join(directory, identity(command, language, environment, stubs))
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
         known = json.load(file)
-        if isinstance(known, list) and tuple(known) in CANDIDATES:
+        if isinstance(known, list) and tuple(known) in map(functools.partial(_for_stubs, stubs), CANDIDATES):
             return tuple(known)
-    found = flags(command, language, environment)
+    found = flags(command, language, environment, stubs)
     if write:
         with contextlib.suppress(OSError):       # then it is asked again
             _write(path, json.dumps(found))
     return found
 
 
-def identity(command: Sequence[str], language: str, environment: Mapping[str, str]) -> str:
+def identity(command: Sequence[str], language: str, environment: Mapping[str, str], stubs: str = "plt") -> str:
     """Changes when the compiler does: its file, or that of another word of the command, is another, or newer."""
     files = []
     for word in command:
@@ -83,7 +85,7 @@ def identity(command: Sequence[str], language: str, environment: Mapping[str, st
         if path is not None:
             found = os.stat(path)
             files.append((os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ino))
-    about = (list(command), files, language, CANDIDATES, [environment.get(name) for name in _FINDS])
+    about = (list(command), files, language, stubs, CANDIDATES, [environment.get(name) for name in _FINDS])
     return hashlib.blake2b(repr(about).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
@@ -109,14 +111,21 @@ def for_library(found: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @functools.cache
-def _flags(command: tuple[str, ...], language: str, environment: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+def _flags(command: tuple[str, ...], language: str, environment: tuple[tuple[str, str], ...], stubs: str) -> tuple[str, ...]:
     said = ""
     for candidate in CANDIDATES:
-        said = _try(command, (*candidate, "-x", language), dict(environment))
+        found = _for_stubs(stubs, candidate)
+        said = _try(command, (*found, "-x", language), dict(environment))
         if not said:
-            return candidate
+            return found
+    hint = "HOTRELOAD_STUBS=plt, or " if stubs == "entry" else ""
     raise Unsupported(f"{' '.join(command)} cannot be used: it takes none of the flags that patching needs "
-                      f"({said}); use gcc 9 or newer, or clang 12 or newer, or HOTRELOAD=0")
+                      f"({said}); use gcc 9 or newer, or clang 12 or newer, or {hint}HOTRELOAD=0")
+
+
+def _for_stubs(stubs: str, candidate: tuple[str, ...]) -> tuple[str, ...]:
+    """A set of flags for a kind of stubs. Calls of functions that have heads need no other way."""
+    return (*(flag for flag in candidate if flag != _CALLS), x86_64.HEAD_FLAG) if stubs == "entry" else candidate
 
 
 def _try(command: Sequence[str], options: Sequence[str], environment: Mapping[str, str]) -> str:

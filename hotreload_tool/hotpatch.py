@@ -438,7 +438,8 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
         data={n: b.address for kind in ("data", "tls") for n, b in kinds[kind].items()},
         symbols=live.symbols.get, exported=frozenset(live.facts.exported if live.kind == "shared" else ()),
         named_data=frozenset(d.name for m in brought for d in m.data),
-        changed=[payload.Changed(c.name, c.slot, c.old_body, c.old_size, parts.get(c.name, ())) for c in plan.changed],
+        changed=[payload.Changed(c.name, c.slot, c.old_body, c.old_size, parts.get(c.name, ()), c.head)
+                 for c in plan.changed],
         updates=updates,
         initialisers=plan.initialisers, tls=(live.facts.tls.size, live.facts.tls.align) if live.facts.tls else (0, 1),
         literals=known)

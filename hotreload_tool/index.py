@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from . import difference, mapped, objectmap
+from .arch.x86_64 import HEAD_SIZE
 from .difference import Definition
 from .fragments import Fragment, Functions
 from .layered import Layered, Lookup
@@ -26,14 +27,14 @@ from .live import ImageFacts, ImageSymbol, LiveData, LiveFunction, LiveState, Tl
 from .names import MAP_SECTION, TLS_RESERVE
 from .objectmap import MapError, ObjectMap
 
-VERSION = 1                     # bump when what is kept changes
+VERSION = 2                     # bump when what is kept changes
 _MAGIC = b"HRINDEX\1"
 _HEAD = struct.Struct("<8sI16s")            # magic, bytes of the header that follows, its digest
 _PAGE = 4096                    # bytes that one checksum covers
-_ROW = struct.Struct("<16sIIIIQQQII")       # key, flags, object, position, definitions, addresses (entry, slot, body), first, -
+_ROW = struct.Struct("<16sIIIIQQQII")      # key, flags, object, position, definitions, addresses (entry, slot, body), first, lead
 _BUCKET = 16                    # rows to a bucket, about
 _OBJECT = struct.Struct("<QII16s")          # of its map: offset in the section, stored bytes, bytes with padding, digest
-_FUNCTION, _DATA, _SYMBOL, _TLS, _SLOT, _BODY = 1, 2, 4, 8, 16, 32
+_FUNCTION, _DATA, _SYMBOL, _TLS, _SLOT, _BODY, _HAS_HEAD = 1, 2, 4, 8, 16, 32, 64
 _STRONG, _IS_DATA = 1 << 31, 1 << 30        # in the list of definitions, beside the position
 _POSITION = _IS_DATA - 1
 
@@ -74,7 +75,7 @@ class _Row(NamedTuple):
     slot: int
     body: int
     first: int
-    unused: int
+    lead: int
 
 
 def _key(kind: str, name: str) -> bytes:
@@ -181,10 +182,10 @@ def _name_rows(live: LiveState, facts: ImageFacts, lists: array[int]) -> Iterato
 
 def _name_row(live: LiveState, name: str, definers: Sequence[tuple[int, int]], lists: array[int]) -> bytes:
     prevails = next((d for d in definers if d[1] & _STRONG), definers[0])
-    flags, entry, slot, body = 0, 0, 0, 0
+    flags, entry, slot, body, lead = 0, 0, 0, 0, 0
     function, data = live.functions.get(name), live.data.get(name)
     if function is not None:
-        flags, entry = _FUNCTION, function.entry
+        flags, entry, lead = _FUNCTION | (_HAS_HEAD if function.head is not None else 0), function.entry, function.lead
         if function.slot is not None:
             flags, slot = flags | _SLOT, function.slot
         if function.body is not None:
@@ -199,7 +200,7 @@ def _name_row(live: LiveState, name: str, definers: Sequence[tuple[int, int]], l
     if len(definers) > 1:
         for pair in definers:
             lists.extend(pair)
-    return _ROW.pack(_key("n", name), flags, prevails[0], prevails[1], len(definers), entry, slot, body, first, 0)
+    return _ROW.pack(_key("n", name), flags, prevails[0], prevails[1], len(definers), entry, slot, body, first, lead)
 
 
 def _group_rows(facts: ImageFacts, lists: array[int]) -> Iterator[bytes]:
@@ -365,7 +366,8 @@ class Index:
             return None
         entry = self.entry(row.object, row.position)
         return LiveFunction(name, self.objects[row.object], row.entry, row.slot if row.flags & _SLOT else None,
-                            row.body if row.flags & _BODY else None, entry.size, entry.digest, entry.signature, 0)
+                            row.body if row.flags & _BODY else None, entry.size - row.lead, entry.digest, entry.signature, 0,
+                            row.lead, row.body - HEAD_SIZE if row.flags & _HAS_HEAD else None)
 
     def data(self, name: str) -> LiveData | None:
         row = self._row("n", name)

@@ -9,15 +9,17 @@ import hashlib
 import os
 import struct
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from . import arch, calls, debuginfo, elf, names, unwind
+from . import arch, calls, debuginfo, elf, heads, names, unwind
 from .debuginfo import DebugTypes
 from .digest import Digester
 from .elf import Elf, Rela, Section, Symbol
 from .errors import Refusal, Refused
 from .objectmap import DataEntry, FunctionEntry, MapError, ObjectMap, SpecialEntry, unpack_all
+from .settings import STUBS
 from .survey import Part, Survey, is_linker_array, is_retargeted, survey
 
 _BINDINGS = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
@@ -59,7 +61,7 @@ def instrument(data: bytes, object_name: str, options: Options = Options(), wher
         found = survey(obj, cpu, object_name)
         direct = _relocate_direct_references(found)
         described = describe(found, direct, options)
-        stubs = _add_stubs(found)
+        stubs = _add_stubs(found, options.stubs)
         _retarget(found, stubs, _name_local_data(found))
         if options.stubs == "plt":
             calls.through_slots(found, stubs)
@@ -125,8 +127,9 @@ def _supported(obj: Elf, object_name: str, options: Options) -> ModuleType:
     if cpu is None:
         reasons.append(Refusal("machine", object_name, "", f"it is for ELF machine {obj.machine}",
                                "hotreload supports x86-64; exclude this source with HOTRELOAD_EXCLUDE"))
-    if options.stubs != "plt":
-        reasons.append(Refusal("stubs", object_name, "", f"unknown kind of stubs {options.stubs!r}", "use HOTRELOAD_STUBS=plt"))
+    if options.stubs not in STUBS:
+        reasons.append(Refusal("stubs", object_name, "", f"unknown kind of stubs {options.stubs!r}",
+                               f"use HOTRELOAD_STUBS={' or '.join(STUBS)}"))
     for section in obj.sections:
         if section.name.startswith(".gnu.lto_"):
             reasons.append(Refusal("lto", object_name, "", "it holds code for link-time optimisation, which would replace "
@@ -289,21 +292,39 @@ def _largest_gap(section: Section, parts: list[Part]) -> int:
 # ---- stubs and slots ----------------------------------------------------------------------------
 
 
-def _add_stubs(s: Survey) -> dict[Part, Symbol]:
-    """A stub at the end of each function's own section and a slot of its own in RELRO; the symbol of each stub.
+def _add_stubs(s: Survey, kind: str) -> dict[Part, Symbol]:
+    """A stub and a slot for each function; the symbol that references to it go to.
 
-    Stub and slot so belong to the function's COMDAT group, and --gc-sections drops all three or none."""
-    functions = s.functions()
-    kind = s.arch.stub(any(s.arch.has_branch_protection(x.data) for x in s.elf.sections if x.name == ".note.gnu.property"))
+    The stub lies in the function's own section (behind the code, or in the room before its entry) and the slot in RELRO, so
+    both belong to the function's COMDAT group, and --gc-sections drops all three or none."""
+    found = heads.find(s) if kind == "entry" else {}
+    plain = s.arch.stub(any(s.arch.has_branch_protection(x.data) for x in s.elf.sections if x.name == ".note.gnu.property"))
     stubs: dict[Part, Symbol] = {}
-    for part in functions:
-        stubs[part] = _append_stub(s, part, kind.code, kind.slot_field)
-    _move_group_signatures(s, stubs)
-    _describe_stubs(s, stubs, len(kind.code))
+    extents: list[tuple[Part, int, int]] = []
+    behind = {}
+    for part in s.functions():
+        if part in found:
+            stubs[part], field = heads.make(s, part, found[part])
+            code = heads.anchor(s, part.section) or part.symbols[0]
+            _add_slot(s, part, stubs[part].binding, field, code, found[part] + s.arch.HEAD_SIZE - code.value)
+            extents.append((part, part.start - s.arch.HEAD_ROOM, s.arch.HEAD_ROOM))
+        else:
+            stubs[part] = behind[part] = _append_stub(s, part, plain.code)
+            skip = _head_size(s, part, found)
+            _add_slot(s, part, stubs[part].binding, stubs[part].value + plain.slot_field, part.symbols[0], skip)
+            extents.append((part, stubs[part].value, len(plain.code)))
+    _move_group_signatures(s, behind)
+    _describe_stubs(s, extents)
     return stubs
 
 
-def _append_stub(s: Survey, part: Part, code: bytes, slot_field: int) -> Symbol:
+def _head_size(s: Survey, part: Part, found: Mapping[Part, int]) -> int:
+    """Bytes of the head that another name of the same code has: its own slot leads behind that too."""
+    twin = s.covering(part.section, part.start) if found else None
+    return found[twin] + s.arch.HEAD_SIZE - part.start if twin in found and twin is not None else 0
+
+
+def _append_stub(s: Survey, part: Part, code: bytes) -> Symbol:
     body, section = part.symbols[0], part.section
     public, binding, other = body.name, body.binding, body.other
     if binding == elf.STB_LOCAL:
@@ -313,22 +334,21 @@ def _append_stub(s: Survey, part: Part, code: bytes, slot_field: int) -> Symbol:
     at = len(section.data) + -len(section.data) % s.arch.STUB_ALIGN
     section.data = section.data.ljust(at, b"\xcc") + code
     section.align = max(section.align, s.arch.STUB_ALIGN)
-    stub = s.elf.add_symbol(Symbol(public, section.index, at, len(code), type=elf.STT_FUNC, binding=binding, other=other))
-    slot = _add_slot(s, part, binding)
-    field = Rela(at + slot_field, s.arch.PC32, slot.index, -s.arch.PC_BIAS)
-    s.elf.set_relocations(section, [*s.elf.relocations(section), field])
-    return stub
+    return s.elf.add_symbol(Symbol(public, section.index, at, len(code), type=elf.STT_FUNC, binding=binding, other=other))
 
 
-def _add_slot(s: Survey, part: Part, binding: int) -> Symbol:
+def _add_slot(s: Survey, part: Part, binding: int, field: int, code: Symbol, skip: int) -> None:
+    """The slot of `part`, which leads `skip` bytes behind symbol `code`; its address goes into the stub's `field`."""
     group = s.comdat_of.get(part.section.index)
     flags = elf.SHF_ALLOC | elf.SHF_WRITE | (elf.SHF_GROUP if group else 0)
     section = s.elf.add_section(Section(names.SLOT_SECTION, elf.SHT_PROGBITS, flags, bytes(8), align=8))
     if group:
         s.elf.join_group(group[1], section)
-    s.elf.set_relocations(section, [Rela(0, s.arch.ABSOLUTE_POINTER, part.symbols[0].index, 0)])
-    return s.elf.add_symbol(Symbol(names.made_up(part.name or "", names.SLOT_SUFFIX), section.index, 0, 8,
+    s.elf.set_relocations(section, [Rela(0, s.arch.ABSOLUTE_POINTER, code.index, skip)])
+    slot = s.elf.add_symbol(Symbol(names.made_up(part.name or "", names.SLOT_SUFFIX), section.index, 0, 8,
                                    type=elf.STT_OBJECT, binding=binding, other=elf.STV_HIDDEN))
+    reference = Rela(field, s.arch.PC32, slot.index, -s.arch.PC_BIAS)
+    s.elf.set_relocations(part.section, sorted([*s.elf.relocations(part.section), reference], key=lambda r: r.offset))
 
 
 def _move_group_signatures(s: Survey, stubs: dict[Part, Symbol]) -> None:
@@ -340,22 +360,22 @@ def _move_group_signatures(s: Survey, stubs: dict[Part, Symbol]) -> None:
             group.info = stub.index
 
 
-def _describe_stubs(s: Survey, stubs: dict[Part, Symbol], size: int) -> None:
-    """Unwind descriptions: a profiler or a cancellation can catch a thread inside a stub."""
-    if not stubs:
+def _describe_stubs(s: Survey, extents: Sequence[tuple[Part, int, int]]) -> None:
+    """Unwind descriptions: a profiler or a cancellation can catch a thread inside a stub. `extents`: offset and size in the
+    section of each part."""
+    if not extents:
         return
     frame = next((x for x in s.elf.sections if x.name == ".eh_frame" and x.flags & elf.SHF_ALLOC), None)
     if frame is None:
         frame = s.elf.add_section(Section(".eh_frame", elf.SHT_PROGBITS, elf.SHF_ALLOC, align=8))
-    entries, places = unwind.stub_cfi([size] * len(stubs), **s.arch.UNWIND_STUB)
+    entries, places = unwind.stub_cfi([size for _, _, size in extents], **s.arch.UNWIND_STUB)
     base = len(frame.data)
     frame.data += entries
-    of_section = {x.shndx: x for x in s.elf.symbols if x.type == elf.STT_SECTION}
     relas = list(s.elf.relocations(frame))
-    for (offset, _), (part, stub) in zip(places, stubs.items()):
+    for (offset, _), (part, start, _) in zip(places, extents):
         # Through a local symbol where there is one: a global one may stand for another object's copy of the group.
-        anchor = of_section.get(part.section.index, part.symbols[0])
-        relas.append(Rela(base + offset, s.arch.PC32, anchor.index, stub.value - anchor.value))
+        anchor = s.section_symbols.get(part.section.index, part.symbols[0])
+        relas.append(Rela(base + offset, s.arch.PC32, anchor.index, start - anchor.value))
     s.elf.set_relocations(frame, relas)
 
 

@@ -201,7 +201,8 @@ def _code_words(launch: Launch, language: str) -> tuple[str, ...]:
         return ()
     from . import compiler
     try:
-        flags = compiler.kept_flags(launch.compiler, language, launch.environ, os.path.join(launch.directory, "compilers"))
+        kept = os.path.join(launch.directory, "compilers")
+        flags = compiler.kept_flags(launch.compiler, language, launch.environ, kept, stubs=launch.chosen.stubs)
     except compiler.Unsupported as e:
         raise LauncherError(str(e)) from None
     if compiler.of_a_library((*launch.compiler, *launch.asked.words)):

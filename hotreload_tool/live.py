@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import difference
+from .arch.x86_64 import HEAD_END, HEAD_SIZE
 from .difference import Definition, Retired
 from .errors import Damaged, NotForImage, Refusal, Refused
 from .layered import Layered, later
@@ -84,10 +85,12 @@ class LiveFunction:
     entry: int                 # of the stub; never changes
     slot: int | None           # None: no stub in this image, so it cannot be patched
     body: int | None           # of the code that runs now; None without a slot
-    size: int
+    size: int                  # bytes of it
     digest: str
     signature: str | None
     generation: int            # that brought this body; 0: the image
+    lead: int = 0              # bytes of a head that its symbol begins with, before the body
+    head: int | None = None    # the two bytes of the image's code that must be a jump; None: it has a stub
 
     @property
     def patchable(self) -> bool:
@@ -306,8 +309,10 @@ def _add_definition(live: LiveState, symbols: _Symbols, name: str, definition: D
         body = symbols.slots.get(slot.address)
         if body is None:
             raise Damaged(live.path, slot.name, f"the slot at {slot.address:#x} holds no address of code")
-    live.functions[name] = LiveFunction(name, obj, symbol.address, slot.address if slot else None, body, entry.size,
-                                        entry.digest, entry.signature, 0)
+    lead = symbols.lead(symbol, name, body, entry.size) if body is not None else 0
+    head = None if body is None or body != symbol.address + lead or not lead else body - HEAD_SIZE
+    live.functions[name] = LiveFunction(name, obj, symbol.address, slot.address if slot else None, body, entry.size - lead,
+                                        entry.digest, entry.signature, 0, lead, head)
 
 
 _MADE_UP = (SLOT_SUFFIX, BODY_SUFFIX, CALL_SUFFIX)
@@ -347,6 +352,11 @@ class _Symbols:
                 symbol = candidates[0]
         return symbol
 
+    def lead(self, function: ImageSymbol, name: str, body: int, size: int) -> int:
+        """Bytes of a head between the start of a function's code, which is `function` or another name's, and `body`."""
+        code = function if function.address <= body < function.address + size else self.find(name + BODY_SUFFIX)
+        return body - code.address if code is not None and 0 <= body - code.address <= HEAD_END else 0
+
     def _behind_its_code(self, name: str, candidates: list[ImageSymbol]) -> list[ImageSymbol]:
         """Those that can be the stub of `name`, which lies right behind the code; none if the image has no such code."""
         if name.endswith(_MADE_UP):
@@ -355,8 +365,11 @@ class _Symbols:
             raise Refused([Refusal("ambiguous-symbol", "", name, f"{self._path} has {len(candidates)} variables of this name "
                                    "that no other object sees, and it cannot be told which one is of an instrumented object",
                                    "rename it and restart the program, or link it with another linker than mold")])
+        slot = self.find(name + SLOT_SUFFIX)
+        body = self.slots.get(slot.address, 0) if slot is not None else 0
+        with_head = [c for c in candidates if 0 < body - c.address <= HEAD_END]
         codes = [s for found in (self._hidden, self._local) for s in found.get(name + BODY_SUFFIX, ())]
-        return [c for c in candidates for code in codes if 0 < c.address - code.address - code.size <= _BEHIND]
+        return with_head or [c for c in candidates for code in codes if 0 < c.address - code.address - code.size <= _BEHIND]
 
     def bindable(self) -> Iterable[ImageSymbol]:
         """Symbols that an undefined symbol of a new object could mean."""
@@ -508,12 +521,12 @@ def _replace_functions(state: LiveState, image: Mapping[str, Any], generation: i
             raise Damaged(state.path, f"generation {generation}", f"it changes {entry.name}, which does not live in the image")
         state.functions[entry.name] = dataclasses.replace(
             old, object=str(record["object"]), body=int(record["body"]), size=int(record["size"]), digest=entry.digest,
-            signature=entry.signature or old.signature, generation=generation)
+            signature=entry.signature or old.signature, generation=generation, lead=max(entry.size - int(record["size"]), 0))
     for record in image["added"]:
         entry = _function_entry(state, record)
         state.functions[entry.name] = LiveFunction(
             entry.name, str(record["object"]), int(record["entry"]), int(record["slot"]), int(record["body"]),
-            int(record["size"]), entry.digest, entry.signature, generation)
+            int(record["size"]), entry.digest, entry.signature, generation, max(entry.size - int(record["size"]), 0))
 
 
 def _function_entry(state: LiveState, record: Mapping[str, Any]) -> FunctionEntry:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from . import arch, contents, debuginfo, elf, mapped, names, unwind
+from . import arch, contents, debuginfo, elf, heads, mapped, names, unwind
 from .baseline import Store
 from .dwarf import DebugInfoError
 from .elf import Elf, ElfError, Rela, Section, Symbol
@@ -109,6 +109,7 @@ class OldCode:
         self._allocated = [s for s in file.sections if s.flags & elf.SHF_ALLOC and not s.flags & elf.SHF_TLS]
         self._lines: LineTable | None = None
         self._lsdas: dict[int, int] | None = None
+        self.cpu = arch.x86_64
 
     @functools.cached_property
     def directories(self) -> set[str]:
@@ -164,7 +165,8 @@ class OldCode:
     def lines(self, start: int, address: int) -> frozenset[int]:
         if self._lines is None:
             self._lines = _line_table(self.file, linked=True)
-        return self._lines.of_image(start, address)
+        lines = self._lines
+        return frozenset().union(*(lines.of_image(start + room, address) for room in (0, self.cpu.HEAD_ROOM)))
 
     def lsda(self, start: int) -> int | None:
         """The exception table of the code that starts at `start`."""
@@ -239,14 +241,16 @@ class NewObject:
     def directories(self) -> set[str]:
         return _directories(self.file)
 
-    def body(self, name: str) -> Symbol:
-        """The code of the function whose unique name is `name`: what its slot points to."""
+    def body(self, name: str) -> tuple[Symbol, int]:
+        """The code of the function whose unique name is `name`, and of how many bytes at its start its slot leads past."""
         slot = self._by_name.get(name + names.SLOT_SUFFIX)
         if slot is not None:
-            relas = self.file.relocations(self.file.sections[slot.shndx])
-            found = [self.file.symbols[r.symbol] for r in relas if r.offset == slot.value]
-            if len(found) == 1 and found[0].defined and found[0].size:
-                return found[0]
+            relas = [r for r in self.file.relocations(self.file.sections[slot.shndx]) if r.offset == slot.value]
+            public = self._by_name.get(name)
+            if len(relas) == 1 and public is not None:
+                found, head = heads.code_of(self.file, relas[0], public)
+                if found.defined and found.size:
+                    return found, head
         raise _Different(f"the object has no code of {name}")
 
     def defined(self, name: str) -> Symbol:
@@ -277,10 +281,10 @@ def is_noise(name: str, new: NewObject, old: OldCode, old_body: int, old_size: i
 def why_not(name: str, new: NewObject, old: OldCode, old_body: int, old_size: int, resolve: Resolve) -> str | None:
     """The first reason why it is a real change; None if it is noise."""
     try:
-        body = new.body(name)
-        if body.size != old_size:
+        body, head = new.body(name)
+        if body.size - head != old_size:
             raise _Different("its size changed")
-        _Comparison(new, old, resolve).function(body, old_body)
+        _Comparison(new, old, resolve).function(body, old_body, head)
     except _DAMAGE as e:
         return str(e) or type(e).__name__
     return None
@@ -315,12 +319,13 @@ class _Comparison:
     resolve: Resolve
     _places: dict[tuple[int, int], int] = field(default_factory=dict)   # (section, offset) of what was compared -> old address
 
-    def function(self, body: Symbol, address: int) -> None:
-        self.code(self.new.file.sections[body.shndx], body.value, body.value + body.size, address)
+    def function(self, body: Symbol, address: int, head: int = 0) -> None:
+        """`address`: of the old code behind its head, which has as many bytes."""
+        self.code(self.new.file.sections[body.shndx], body.value + head, body.value + body.size, address, head)
 
     # ---- code -----------------------------------------------------------------------------------
 
-    def code(self, section: Section, start: int, end: int, address: int) -> None:
+    def code(self, section: Section, start: int, end: int, address: int, head: int = 0) -> None:
         """The code at `start` … `end` of a section of the new object, against the code at `address`."""
         known = self._places.get((section.index, start))
         if known is not None or len(self._places) >= _MOST_PARTS:
@@ -333,7 +338,7 @@ class _Comparison:
             raise _Different("code of another size")
         relas = {r.offset: r for r in self.new.file.relocations(section) if start <= r.offset < end}
         self._instructions(section, start, ours, theirs, relas, address)
-        self._exceptions(section, start, address)
+        self._exceptions(section, start - head, address - head)
 
     def _instructions(self, section: Section, start: int, ours: bytes, theirs: bytes, relas: dict[int, Rela],
                       address: int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from . import abi, arch, elf, imports, libraries, literals, names, steps, timings, transient
+from . import abi, arch, elf, heads, imports, libraries, literals, names, steps, timings, transient
 from .construction import Initialiser
 from .contents import Content
 from .elf import Elf, Rela, Section, Symbol
@@ -50,6 +50,7 @@ class Changed:
     old_body: int      # what the slot holds now, image-relative
     old_size: int = 0  # bytes of code there
     parts: Sequence[tuple[int, int]] = ()  # old code that lies elsewhere: (image-relative address, bytes)
+    head: int | None = None                # of its head in the image; None: it has a stub
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
     if cpu is None:
         raise Refused([Refusal("machine", name, "", f"it is for ELF machine {obj.machine}", "build for the image's machine")])
     image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
+    heads.arm(obj, cpu)
     _name_new_content(obj, request, cpu)
     _name_group_initialisers(obj, name, request)
     transient.set_jump_tables_apart(obj, cpu)
@@ -233,13 +235,13 @@ def _name_new_content(obj: Elf, request: PayloadRequest, cpu: ModuleType) -> Non
     bodies = {s.name: s for s in obj.symbols if s.defined and s.binding != elf.STB_LOCAL}
     updated = {u.name for u in request.updates}
     for name in wanted & bodies.keys():
-        body = _body_of(obj, bodies, name)
+        body, skip = _body_of(obj, bodies, name)
         if body is not None and body.type == elf.STT_TLS:
             body = _initial_value(obj, body)
         if body is not None:
             if name in updated:
                 _refuse_distances(obj, body, name, cpu)
-            obj.add_symbol(Symbol(name + NEW_SUFFIX, body.shndx, body.value, body.size, type=body.type,
+            obj.add_symbol(Symbol(name + NEW_SUFFIX, body.shndx, body.value + skip, max(body.size - skip, 0), type=body.type,
                                   binding=bodies[name].binding, other=elf.STV_HIDDEN))
 
 
@@ -281,16 +283,17 @@ def _refuse_distances(obj: Elf, data: Symbol, name: str, cpu: ModuleType) -> Non
                                "cannot be made elsewhere", "restart the program to get this change")])
 
 
-def _body_of(obj: Elf, public: Mapping[str, Symbol], name: str) -> Symbol | None:
-    """The symbol of the code behind stub `name` (through its slot's relocation), or of the object `name` itself."""
+def _body_of(obj: Elf, public: Mapping[str, Symbol], name: str) -> tuple[Symbol | None, int]:
+    """The symbol of the code behind stub `name` (through its slot's relocation), or of the object `name` itself, and how many
+    bytes of it are a head."""
     symbol = public[name]
     slot = public.get(name + names.SLOT_SUFFIX)
     if symbol.type != elf.STT_FUNC:
-        return symbol
+        return symbol, 0
     if slot is None:
-        return None
+        return None, 0
     relas = obj.relocations(obj.sections[slot.shndx])
-    return obj.symbols[relas[0].symbol] if relas else None
+    return heads.code_of(obj, relas[0], symbol) if relas else (None, 0)
 
 
 # ---- thread-locals ------------------------------------------------------------------------------
@@ -389,13 +392,15 @@ def make_tables(request: PayloadRequest, tls_words: Sequence[str], cpu: ModuleTy
     redirects = [writer.image(c.slot) + writer.image(c.old_body) + writer.symbol(c.name + NEW_SUFFIX) + [c.old_size, 0]
                  for c in request.changed]
     parts = [writer.image(start) + [size, i] for i, c in enumerate(request.changed) for start, size in c.parts]
+    heads_ = [writer.image(c.head) + [i] for i, c in enumerate(request.changed) if c.head is not None]
     updates = [writer.image(u.address) + writer.content(u.old) + writer.symbol(u.name + NEW_SUFFIX, u.offset)
                + [u.size, int(u.flags)] for u in request.updates]
     modules = [writer.symbol(word) for word in tls_words]
     blob = abi.pack_payload(request.generation, request.id, request.parent, request.build_id)
     fields = abi.PAYLOAD_TABLES          # name -> offset of its pointer field in the header
     writer.place(blob)
-    for table, rows in (("redirects", redirects), ("updates", updates), ("tls_modules", modules), ("parts", parts)):
+    for table, rows in (("redirects", redirects), ("updates", updates), ("tls_modules", modules), ("parts", parts),
+                        ("heads", heads_)):
         writer.table(header, fields[table], rows)
     if request.initialisers:
         writer.table(header, fields["init_array"], [writer.symbol(_RUN_INITIALISERS)])
@@ -586,12 +591,13 @@ def _finish(request: PayloadRequest, out: Elf) -> Payload:
 
 
 def _find_added(out: Elf, symbols: Mapping[str, Symbol], payload: Payload) -> None:
+    extents = sorted({(s.value, s.value + s.size) for s in out.symbols if s.defined and s.type == elf.STT_FUNC}, reverse=True)
     for name, slot in symbols.items():
         if name.endswith(names.SLOT_SUFFIX) and out.sections[slot.shndx].name == ".data.rel.ro":
             public = name.removesuffix(names.SLOT_SUFFIX)
             stub = symbols[public]
             body = _word_target(out, slot)
-            size = next((s.size for s in out.symbols if s.defined and s.value == body and s.type == elf.STT_FUNC), 0)
+            size = next((end - body for start, end in extents if start <= body < end), 0)
             payload.added[public] = (stub.value, slot.value, body, size)
 
 

@@ -99,6 +99,7 @@ class FunctionChange:
     old_size: int
     why: str = "content"   # "content" | "names": a name it uses means something else now
                            # | "direct": its code jumps straight into the old body of a changed function
+    head: int | None = None  # two bytes of the image's code that must be a jump
 
 
 @dataclass(frozen=True)
@@ -433,7 +434,7 @@ class _Work:
             self._change(obj, entry, was, "names")      # it comes back: its variables may not be where its old code has them
 
     def _differs_in_noise(self, obj: str, entry: FunctionEntry, was: LiveFunction) -> bool:
-        return self.is_noise is not None and was.size == entry.size and was.body is not None \
+        return self.is_noise is not None and was.size + was.lead == entry.size and was.body is not None \
             and self.is_noise(obj, was, self._binding)
 
     def _change(self, obj: str, entry: FunctionEntry, was: LiveFunction, why: str) -> None:
@@ -441,7 +442,7 @@ class _Work:
             self._refuse("not-patchable", obj, entry.name)
             return
         self.changed[entry.name] = Definition(obj, entry)
-        self.plan.changed.append(FunctionChange(entry.name, obj, was.entry, was.slot, was.body, was.size, why))
+        self.plan.changed.append(FunctionChange(entry.name, obj, was.entry, was.slot, was.body, was.size, why, was.head))
 
     def _replace(self, entry: FunctionEntry, was: LiveFunction) -> None:
         """Another signature makes another function: it gets a stub of its own, to which all that refers to it by name is

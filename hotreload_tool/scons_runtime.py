@@ -34,13 +34,13 @@ def c_compiler(env: Env) -> list[str]:
     return words(env, "$CC") or [*words(env, "$CXX"), "-x", "c"]
 
 
-def flags_of(command: list[str], language: str, env: Env) -> tuple[str, ...]:
+def flags_of(command: list[str], language: str, env: Env, stubs: str = "plt") -> tuple[str, ...]:
     """`compiler.kept_flags` for an environment. Raises UserError."""
     option = getattr(env, "GetOption", lambda name: True)          # not there without the program `scons`
     writes = not (option("no_exec") or option("question"))
     kept = os.path.join(state_directory(env), "compilers")
     try:
-        return compiler.kept_flags(command, language, process_environment(env), kept, writes)
+        return compiler.kept_flags(command, language, process_environment(env), kept, writes, stubs)
     except compiler.Unsupported as e:
         raise UserError(f"hotreload: {e}") from None
 

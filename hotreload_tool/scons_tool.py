@@ -189,7 +189,7 @@ def _code_flags(target: Nodes, source: Nodes, env: Env, for_signature: bool) -> 
     if any(name not in _COMPILES for value in given for name in _VARIABLE.findall(value)):
         return _found_flags(env, is_cxx, shared)
     # SCons asks twice for each object, nearly always with the same variables.
-    known = (is_cxx, shared, given, env["HOTRELOAD_DIR"], *process_environment(env).items())
+    known = (is_cxx, shared, given, env["HOTRELOAD_DIR"], str(env["HOTRELOAD_STUBS"]), *process_environment(env).items())
     if known not in _known_flags:
         _known_flags[known] = _found_flags(env, is_cxx, shared)
     return list(_known_flags[known])
@@ -199,7 +199,7 @@ def _found_flags(env: Env, is_cxx: bool, shared: bool) -> list[str]:
     command = words(env, "$CXX" if is_cxx else "$CC")
     if not command:
         return []
-    found = scons_runtime.flags_of(command, "c++" if is_cxx else "c", env)
+    found = scons_runtime.flags_of(command, "c++" if is_cxx else "c", env, checked(env).stubs)
     asked = words(env, _LIBRARY_FLAGS if shared else _PROGRAM_FLAGS)
     return list(compiler.for_library(found) if compiler.of_a_library([*command, *asked]) else found)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 PAGE = 4096                  # x86-64 psABI 3.3: the smallest page size
 MAX_ARENA = 1 << 30          # a 32-bit displacement must reach across image and arena
 MAX_PAD = 1 << 20
+STUBS = ("plt", "entry")     # how functions are reached: docs/stubs.md
 MOMENTS = ("quiescent", "now", "safepoint")      # when a patch goes in: docs/consistency.md
 PREFIXES = ("auto", "always", "never")       # whether includes are compiled once while watching: docs/watch.md
 INITIALISERS = ("merge", "keep", "reset")    # what living variables do with a changed initialiser (HOTPATCH_INIT)
@@ -60,9 +61,9 @@ def truth(value: Any) -> bool:
 
 
 def _stubs(value: Any) -> str:
-    if value != "plt":
-        raise ValueError(f"{value!r} is not a kind of stub; this version has 'plt'")
-    return "plt"
+    if value not in STUBS:
+        raise ValueError(f"{value!r} is not a kind of stub; there are {' and '.join(map(repr, STUBS))}")
+    return str(value)
 
 
 def _bytes(value: Any) -> int:
@@ -107,7 +108,7 @@ SETTINGS = (
     Setting("HOTRELOAD_ENABLED", True, truth,
             "0 leaves this environment or target as it is without the tool"),
     Setting("HOTRELOAD_STUBS", "plt", _stubs,
-            "how functions are reached: 'plt' jumps through a slot and never changes code"),
+            "how functions are reached: 'plt' jumps through a slot and never changes code, 'entry' calls them directly"),
     Setting("HOTRELOAD_PAD", 32, _pad,
             "least bytes after each variable and constant for it to grow into"),
     Setting("HOTRELOAD_ARENA", 64 << 20, _arena,

@@ -66,6 +66,7 @@ class Survey:
     by_symbol: dict[int, Part] = field(default_factory=dict)         # symbol index -> part
     comdat_of: dict[int, tuple[str, Section]] = field(default_factory=dict)  # section index -> signature, group
     cold_parent: dict[int, str] = field(default_factory=dict)        # section of a .cold half -> its function's symbol
+    section_symbols: dict[int, Symbol] = field(default_factory=dict)       # section index -> its own symbol, if it has one
     _starts: dict[int, list[int]] = field(default_factory=dict)
     _anonymous: dict[tuple[int, int], Part] = field(default_factory=dict)
     _bias: dict[int, dict[int, int]] = field(default_factory=dict)
@@ -199,6 +200,7 @@ class Survey:
 def survey(obj: Elf, arch: ModuleType, object_name: str) -> Survey:
     """Find the parts of an object and name those that live on."""
     found = Survey(obj, arch, object_name)
+    found.section_symbols = {x.shndx: x for x in obj.symbols if x.type == elf.STT_SECTION}
     _find_groups(found)
     _find_functions(found)
     _find_data(found)

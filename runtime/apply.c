@@ -209,7 +209,7 @@ static bool prepare_candidate(struct hr_candidate *c, const struct hr_transactio
   if (!hold_image(c, error) || !check_order(c, error))
     return false;
   return c->already || ((c->mapped_before || make_room(c, t)) && map_payload(c, error) && hr_plan_apply(c, error) &&
-                        open_pages(c, error));
+                        hr_heads_prepare(c, error) && open_pages(c, error));
 }
 
 static bool prepare_all(struct hr_transaction *t) {
@@ -409,6 +409,7 @@ static void release(struct hr_transaction *t) {
     current = NULL;
   for (i = 0; i < t->n_candidates; i++) {
     hr_plan_free(&t->candidates[i]);
+    hr_heads_free(&t->candidates[i]);
     if (t->candidates[i].handle)
       dlclose(t->candidates[i].handle);
   }
@@ -465,13 +466,22 @@ static bool attend(struct hr_transaction *t) {
   return hr_client_waits(t);
 }
 
+static bool arm(struct hr_transaction *t) {
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++)
+    if (!hr_heads_arm(&t->candidates[i], t->error))
+      return false;
+  return true;
+}
+
 static enum hr_code run(struct hr_transaction *t, struct hr_text *text, int *generations) {
   struct hr_outcome outcome = {.order = t->order, .protections_restored = true};
   bool dry_run = t->order->request->flags & HR_DRY_RUN;
   bool done = (dry_run || end_guard(t->error)) && begin(t);
 
   if (done)
-    done = dry_run || all_already(t) ? attend(t) : hr_commit(t, &outcome, generations);
+    done = dry_run || all_already(t) ? attend(t) : arm(t) && hr_commit(t, &outcome, generations);
   if (!done && t->ballot)
     hr_ballot_abandon(t->ballot);
   if (done)
@@ -550,6 +560,7 @@ bool hr_apply_alone(const struct hr_loaded *loaded, int file, struct hr_error *e
   strncpy(c->name, loaded->name, sizeof c->name - 1);
   done = hr_elf_read(&t->elfs[0], file, error) && brings_none(&t->elfs[0].header, error) && prepare_candidate(c, t);
   hr_elf_close(&t->elfs[0]);
+  done = done && arm(t);
   if (done)
     hr_commit_alone(t);
   else

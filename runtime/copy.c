@@ -36,7 +36,7 @@ bool hr_read_at(int file, void *to, size_t size, uint64_t offset) {
   return true;
 }
 
-static bool write_at(int file, const void *from, size_t size, uint64_t offset) {
+bool hr_write_at(int file, const void *from, size_t size, uint64_t offset) {
   size_t done = 0;
 
   while (done < size) {
@@ -63,17 +63,26 @@ static void name_copy(int file, char name[NAME_SIZE]) {
   strcpy(name, path[0] ? path + n : "hotreload");
 }
 
+/* An empty file in memory that can be sealed; -1: errno says why not. */
+int hr_memory_file(const char *name) {
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  int file = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+
+  return file < 0 && errno == EINVAL ? memfd_create(name, flags) : file;
+}
+
+bool hr_seal(int file) {
+  return !fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+}
+
 /* An empty file in memory that is named as `file` is; -1: refused. */
 int hr_copy_new(int file, struct hr_error *error) {
   char name[NAME_SIZE];
   int copy = -1;
 
   name_copy(file, name);
-  if (!hr_fault(HR_STEP_COPY)) {
-    copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-    if (copy < 0 && errno == EINVAL)
-      copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  }
+  if (!hr_fault(HR_STEP_COPY))
+    copy = hr_memory_file(name);
   if (copy < 0)
     hr_refuse(error, HR_NO_MEMORY, "no file in memory for a copy of the payload: %s", strerror(errno));
   return copy;
@@ -89,7 +98,7 @@ bool hr_copy_bytes(int from, int to, uint64_t offset, uint64_t size, struct hr_e
     if (!hr_read_at(from, chunk, part, offset + done))
       return hr_refuse(error, HR_BAD_PAYLOAD,
                        "byte %" PRIu64 " of the payload can't be read: the file was cut meanwhile", offset + done);
-    if (hr_fault(HR_STEP_COPY_WRITE) || !write_at(to, chunk, part, offset + done))
+    if (hr_fault(HR_STEP_COPY_WRITE) || !hr_write_at(to, chunk, part, offset + done))
       return hr_refuse(error, HR_NO_MEMORY, "no memory for a copy of the payload: %s", strerror(errno));
   }
   return true;
@@ -97,8 +106,7 @@ bool hr_copy_bytes(int from, int to, uint64_t offset, uint64_t size, struct hr_e
 
 /* From here on nobody can change it, we neither. */
 bool hr_copy_seal(int copy, struct hr_error *error) {
-  if (hr_fault(HR_STEP_COPY_SEAL) ||
-      fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL))
+  if (hr_fault(HR_STEP_COPY_SEAL) || !hr_seal(copy))
     return hr_refuse(error, HR_NO_MEMORY, "the copy of the payload can't be sealed: %s", strerror(errno));
   return true;
 }

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI 3
+#define HR_ABI 4
 
 /* ---- payload: what a bundle brings into one image -------------------------------------------
  * A payload is an ELF shared object linked at arena addresses, relative to the image it patches.
@@ -30,6 +30,14 @@ struct hr_part {
   uint64_t start;        /* pointer to the first byte */
   uint64_t size;         /* bytes */
   uint64_t redirect;     /* index of the redirect */
+};
+
+/* The head of a function that is called at its own entry: two bytes of the image's code, an instruction that does
+ * nothing until it is made a jump to the stub before the entry. It must be one before the slot can have an effect.
+ * In the order of their redirects, of which each has one at most. */
+struct hr_head {
+  uint64_t at;           /* pointer to the two bytes */
+  uint64_t redirect;     /* index of the redirect whose slot the stub jumps through */
 };
 
 enum hr_update_flags {
@@ -69,6 +77,7 @@ struct hr_payload {
   uint64_t init_array, n_init_array;   /* pointer to, count (0 or 1) of `int (*)(char *said, uint64_t size)`:
                                         * initialises the new objects; not 0: an exception left it, as `said` tells */
   uint64_t parts, n_parts;             /* pointer to, count of struct hr_part */
+  uint64_t heads, n_heads;             /* pointer to, count of struct hr_head */
 };
 
 /* At the end of a signed payload file, behind all that ELF knows of: Ed25519 (RFC 8032) over HR_SIGNED_PREFIX with its

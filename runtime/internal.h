@@ -230,6 +230,9 @@ struct hr_candidate { /* one payload for one image, or one image that goes back 
   struct hr_record *record;
   bool constructed; /* its new objects are made, or were begun */
   bool already; /* `record` is one that was applied before */
+  uintptr_t *pages;  /* of code, whose heads are to be armed: one for each head, then `n_distinct` without repetition */
+  size_t n_pages, max_pages, n_distinct;
+  int copy;          /* of the pages, in their order; if there are any */
   struct hr_opened *opened;
   size_t n_opened, max_opened;
   uint64_t functions_live, updates_applied, updates_kept;
@@ -252,9 +255,20 @@ bool hr_inside(struct hr_range range, uintptr_t at, uint64_t size);
 #define HR_MAX_PAYLOAD (1ull << 32) /* bytes of a file; debug information included */
 
 bool hr_read_at(int file, void *to, size_t size, uint64_t offset);
+bool hr_write_at(int file, const void *from, size_t size, uint64_t offset);
+int hr_memory_file(const char *name);
+bool hr_seal(int file);
 int hr_copy_new(int file, struct hr_error *error);
 bool hr_copy_bytes(int from, int to, uint64_t offset, uint64_t size, struct hr_error *error);
 bool hr_copy_seal(int copy, struct hr_error *error);
+
+/* ---- heads.c: functions that are called at their own entry ---------------------------------------------- */
+
+bool hr_heads_prepare(struct hr_candidate *c, struct hr_error *error);
+bool hr_heads_arm(struct hr_candidate *c, struct hr_error *error);
+uint64_t hr_heads_idle(const struct hr_candidate *c);
+void hr_heads_free(struct hr_candidate *c);
+bool hr_is_code_of_image(const struct hr_loaded *loaded, uintptr_t at, uint64_t size);
 
 /* ---- signature.c ------------------------------------------------------------------------------------ */
 

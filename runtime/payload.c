@@ -569,7 +569,7 @@ static bool check_header(const struct hr_candidate *c, struct hr_error *error) {
   const struct hr_payload *mapped = c->record->header, *read = &c->elf->header;
 
   if (memcmp(mapped, read, offsetof(struct hr_payload, redirects)) || mapped->n_redirects != read->n_redirects ||
-      mapped->n_updates != read->n_updates || mapped->n_parts != read->n_parts ||
+      mapped->n_updates != read->n_updates || mapped->n_parts != read->n_parts || mapped->n_heads != read->n_heads ||
       mapped->n_tls_modules != read->n_tls_modules ||
       mapped->eh_frame_size != read->eh_frame_size || mapped->n_init_array != read->n_init_array)
     return hr_refuse(error, HR_BAD_PAYLOAD, "its payload header changed while it was read");

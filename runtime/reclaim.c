@@ -226,7 +226,7 @@ static struct hr_payload *copy_tables(const struct hr_payload *header, uint32_t 
   if (!copy)
     return NULL;
   *copy = *header;
-  copy->n_parts = copy->eh_frame_size = copy->n_tls_modules = copy->n_init_array = 0;
+  copy->n_parts = copy->n_heads = copy->eh_frame_size = copy->n_tls_modules = copy->n_init_array = 0;
   copy->redirects = append(&to, header->redirects, redirects);
   copy->updates = append(&to, header->updates, updates);
   update = (struct hr_update *)copy->updates;

@@ -355,6 +355,7 @@ static void put_candidate(struct hr_text *text, const struct hr_candidate *c) {
   key_number(text, "functions_live", c->functions_live);
   key_number(text, "updates_applied", c->updates_applied);
   key_number(text, "updates_kept", c->updates_kept);
+  key_number(text, "pages_copied", c->n_distinct);
   key_bool(text, "waiting", false);
   puts_(text, "}");
 }

@@ -77,6 +77,14 @@ static bool region_of_image(const struct hr_loaded *loaded, uintptr_t at, uint64
   return false;
 }
 
+bool hr_is_code_of_image(const struct hr_loaded *loaded, uintptr_t at, uint64_t size) {
+  struct region region;
+
+  if (at < loaded->image->arena.end && at + size > loaded->image->arena.start)
+    return false;
+  return region_of_image(loaded, at, size, &region) && region.prot == (PROT_READ | PROT_EXEC);
+}
+
 /* Where [at, at + size) lies: in the image, in this payload or in an earlier one. */
 static bool find_region(const struct hr_candidate *c, uintptr_t at, uint64_t size, struct region *region) {
   const struct hr_record *record;
@@ -327,7 +335,8 @@ static bool own_tables(const struct hr_candidate *c) {
 
   return (!header->n_redirects || own_table(c, header->redirects, header->n_redirects, sizeof(struct hr_redirect))) &&
          (!header->n_updates || own_table(c, header->updates, header->n_updates, sizeof(struct hr_update))) &&
-         (!header->n_parts || own_table(c, header->parts, header->n_parts, sizeof(struct hr_part)));
+         (!header->n_parts || own_table(c, header->parts, header->n_parts, sizeof(struct hr_part))) &&
+         (!header->n_heads || own_table(c, header->heads, header->n_heads, sizeof(struct hr_head)));
 }
 
 /* Where the record notes which of its updates were made: a revert takes back those and no others. */
@@ -502,5 +511,5 @@ uint64_t hr_count_live(const struct hr_candidate *c) {
     live += hr_slot_holds(c->moves[i].slot) == c->moves[i].to;
   for (i = 0; header && i < header->n_redirects; i++) /* nothing was planned: it was there */
     live += hr_slot_holds(redirects[i].slot) == redirects[i].new_target;
-  return live;
+  return c->revert ? live : live - hr_heads_idle(c); /* a slot is not enough where the head does not lead to it */
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hotreload_tool.arch.x86_64 import HEAD_SIZE
 from hotreload_tool.difference import Definition, prevailing
 from hotreload_tool.live import ImageFacts, ImageSymbol, TlsSegment
 from hotreload_tool.objectmap import DataEntry, FunctionEntry, ObjectMap, SpecialEntry
@@ -57,9 +58,10 @@ def objmap(obj: str, *entries: FunctionEntry | DataEntry | SpecialEntry, **field
 
 
 def image(
-    *maps: ObjectMap, extra: Iterable[ImageSymbol] = (), without: Iterable[str] = (), **fields: Any
+    *maps: ObjectMap, extra: Iterable[ImageSymbol] = (), without: Iterable[str] = (), heads: Iterable[str] = (), **fields: Any
 ) -> ImageFacts:
-    """An image that was linked from `maps`. Symbols called `without` were left out by the linker."""
+    """An image that was linked from `maps`. Symbols called `without` were left out by the linker; functions called `heads` are
+    called at their own entries."""
     found: dict[str, list[Definition]] = {}
     for m in maps:
         for entry in (*m.functions, *m.data):
@@ -69,7 +71,7 @@ def image(
     for number, definitions in enumerate(found.values()):
         definition = prevailing(definitions)
         assert definition is not None
-        symbols += _symbols(definition.entry, number, slots)
+        symbols += _symbols(definition.entry, number, slots, definition.entry.name in set(heads))
     symbols = [s for s in symbols if s.name not in set(without)] + list(extra)
     fields.setdefault("build_id", BUILD_ID)
     fields.setdefault("kind", "pie")
@@ -86,7 +88,8 @@ def image(
     )
 
 
-def _symbols(entry: FunctionEntry | DataEntry, number: int, slots: dict[int, int]) -> list[ImageSymbol]:
+def _symbols(entry: FunctionEntry | DataEntry, number: int, slots: dict[int, int],
+             head: bool = False) -> list[ImageSymbol]:
     hidden = ("LOCAL", "HIDDEN")
     shown = hidden if entry.binding == "local" else ("WEAK" if entry.binding == "weak" else "GLOBAL", "DEFAULT")
     if isinstance(entry, DataEntry):
@@ -95,6 +98,9 @@ def _symbols(entry: FunctionEntry | DataEntry, number: int, slots: dict[int, int
         return [ImageSymbol(entry.name, 0x8000 + number * 64, entry.size, "OBJECT", *shown, ".data")]
     stub, slot, body = 0x1000 + number * 64, 0x6000 + number * 8, 0x2000 + number * 64
     slots[slot] = body
+    if head:
+        return [ImageSymbol(entry.name, body - HEAD_SIZE, entry.size, "FUNC", *shown, ".text"),
+                ImageSymbol(entry.name + ".hr_slot", slot, 8, "OBJECT", *hidden, ".data.rel.ro")]
     code = (entry.symbol, ("LOCAL", "DEFAULT")) if entry.binding == "local" else (entry.name + ".hr_body", hidden)
     return [
         ImageSymbol(entry.name, stub, 11, "FUNC", *shown, ".text"),

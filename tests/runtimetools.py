@@ -13,9 +13,10 @@ import select
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import stubkind
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection, SymbolTableSection
 
@@ -145,7 +146,8 @@ def build(folder: Path, name: str, sources: Sequence[Path], *, compiler: str = "
     """An instrumented program, or with `-shared` in `link` a library."""
     objects, archive = runtime_objects(folder, runtime_flags)
     path = folder / name
-    run([compiler, "-O2", "-g", "-DHOTRELOAD=1", f"-I{RUNTIME}", f"-I{SOURCES}", *flags, "-o", path, *sources, *objects,
+    heads = ["-DHEADS"] if stubkind.KIND == "entry" else []
+    run([compiler, "-O2", "-g", "-DHOTRELOAD=1", *heads, f"-I{RUNTIME}", f"-I{SOURCES}", *flags, "-o", path, *sources, *objects,
          archive, "-Wl,--build-id=sha1", "-pthread", "-ldl", *link])
     return Image.read(path)
 
@@ -224,15 +226,17 @@ def _table_source(recipe: Recipe, needed: Mapping[str, int], sizes: Mapping[str,
         updates += [f"hr_image + {image.symbols[u.symbol] + u.offset:#x}", f"old{i}", f"new{i}", len(u.new), u.flags]
         contents += [f"old{i}: .byte {', '.join(map(str, u.old))}\n", f"new{i}: .byte {', '.join(map(str, u.new))}\n"]
     parts = [word for start, size, index in recipe.parts for word in (f"hr_image + {start:#x}", size, index)]
+    heads = [word for i, name in enumerate(recipe.redirects) if f"{name}.hr_head" in image.symbols
+             for word in (f"hr_image + {image.symbols[name + '.hr_head']:#x}", i)]
     pointers = ["redirects", len(recipe.redirects), "updates", len(recipe.updates), "hr_eh_frame", 0, "modules",
-                len(recipe.tls), 0, 0, "parts", len(recipe.parts)]
+                len(recipe.tls), 0, 0, "parts", len(recipe.parts), "heads", len(heads) // 2]
     return ('  .section .hr.image,"aw",@nobits\n  .hidden hr_image\nhr_image:\n'
             + "".join(f"  .globl {name}\n  .hidden {name}\n{name} = hr_image + {at:#x}\n" for name, at in needed.items())
             + '  .section .hotreload.payload,"aw",@progbits\n  .balign 8\n  .globl hr_payload\n  .hidden hr_eh_frame\n'
             + "hr_payload:\n"
             + "hr_payload:\n"
             + f"  .byte {', '.join(map(str, head))}\n{_words(pointers)}redirects:\n{_words(rows)}updates:\n{_words(updates)}"
-            + f"modules:\n{_words(recipe.tls)}parts:\n{_words(parts)}{''.join(contents)}  .balign 8\n"
+            + f"modules:\n{_words(recipe.tls)}parts:\n{_words(parts)}heads:\n{_words(heads)}{''.join(contents)}  .balign 8\n"
             + '  .section .note.GNU-stack,"",@progbits\n')
 
 
@@ -360,12 +364,28 @@ def smaps(pid: int) -> list[tuple[Mapping_, dict[str, int]]]:
     return found
 
 
+def _with_heads_idle(found: Sequence[Mapping_]) -> list[Mapping_]:
+    """Copies of code pages (runtime/heads.c) taken for what they lie over: they stay where a patch was tried."""
+    merged: list[Mapping_] = []
+    for i, m in enumerate(found):
+        if m.file == "hotreload-heads":
+            around = next((n for n in (*merged[-1:], *found[i + 1:]) if n.file != m.file and n.permissions == m.permissions), m)
+            m = replace(m, file=around.file, in_memory=around.in_memory)
+        last = merged[-1] if merged else None
+        if last is not None and m.file and "x" in m.permissions and replace(last, end=m.end) == replace(m, start=last.start) \
+                and last.end == m.start:
+            merged[-1] = replace(last, end=m.end)
+        else:
+            merged.append(m)
+    return merged
+
+
 def settled_maps(pid: int) -> list[Mapping_]:
     """The maps without what the allocator makes anonymously on the side (heaps of threads, stacks).
 
     Files, and the anonymous pages next to the program's own: its .bss with the arena.
     """
-    found = maps(pid)
+    found = _with_heads_idle(maps(pid))
     program = os.readlink(f"/proc/{pid}/exe")
     first = next(m.start for m in found if m.file == program)
     return [m for m in found if m.file or first <= m.start < first + (1 << 28)]

@@ -73,6 +73,35 @@ def stub(branch_protection: bool) -> Stub:
     return Stub(code + b"\xcc" * (-len(code) % STUB_ALIGN), len(head) + len(_JMP_SLOT))
 
 
+# Heads (HOTRELOAD_STUBS=entry): what `-fpatchable-function-entry` leaves before a function's entry takes a stub, and two bytes
+# behind it, one instruction that does nothing, can become a jump to that stub. runtime/arch/x86_64.h reads them too.
+HEAD_ROOM, HEAD_SIZE = 16, 2
+HEAD_FLAG = f"-fpatchable-function-entry={HEAD_ROOM + HEAD_SIZE},{HEAD_ROOM}"
+HEAD_END = len(_ENDBR64) + HEAD_SIZE            # bytes from the entry to behind a head, at most
+_IDLE = b"\x66\x90"                            # xchg %ax,%ax
+_NOP = b"\x90"
+_HEAD_STUB = _NOTRACK + _JMP_SLOT + b"\0\0\0\0"       # ends at the entry
+
+
+def head_at(code: bytes, entry: int) -> int | None:
+    """Where the two bytes lie of a function that begins at `entry` (behind endbr64, where it begins with that); None: the
+    compiler left no room. Two bytes at an even address lie in one line of the instruction cache."""
+    at = entry + len(_ENDBR64) if code.startswith(_ENDBR64, entry) else entry
+    room = entry >= HEAD_ROOM and code[entry - HEAD_ROOM:entry] == _NOP * HEAD_ROOM
+    return at if room and at % 2 == 0 and code[at:at + HEAD_SIZE] in (_NOP * HEAD_SIZE, _IDLE) else None
+
+
+def with_head(code: bytes, entry: int, at: int) -> tuple[bytes, int]:
+    """`code` with a stub before `entry` and an idle head at `at`; where the stub's field for the slot lies."""
+    room = b"\xcc" * (HEAD_ROOM - len(_HEAD_STUB)) + _HEAD_STUB
+    return code[:entry - HEAD_ROOM] + room + code[entry:at] + _IDLE + code[at + HEAD_SIZE:], entry - 4
+
+
+def armed_head(entry: int, at: int) -> bytes:
+    """The head at `at` as a jump to the stub before `entry`."""
+    return struct.pack("<Bb", 0xeb, entry - len(_HEAD_STUB) - at - HEAD_SIZE)
+
+
 UNWIND_STUB = {"return_column": 16, "stack_pointer": 7, "cfa_offset": 8, "code_align": 1, "data_align": -8}
 
 _NOTE_GNU_PROPERTY, _FEATURE_1_AND, _IBT = 5, 0xc0000002, 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import abi, arch, names
 from ..payload import NEW_SUFFIX
-from . import frames, tables
+from . import frames, heads, tables
 from .linked import (
     DT_FLAGS,
     DT_STRSZ,
@@ -219,6 +219,11 @@ def table_problems(payload: Payload) -> Iterator[str]:
     for i, part in enumerate(payload.parts):
         if part.redirect >= len(payload.redirects):
             yield f"part {i} of old code belongs to redirect {part.redirect} of {len(payload.redirects)}"
+    for i, head in enumerate(payload.heads):
+        if head.redirect >= len(payload.redirects):
+            yield f"head {i} belongs to redirect {head.redirect} of {len(payload.redirects)}"
+        if i and head.redirect <= payload.heads[i - 1].redirect:
+            yield f"head {i} does not come behind that of an earlier redirect"
 
 
 # ---- unwinding --------------------------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ def unwind_problems(payload: Payload, space: Space | None) -> Iterator[str]:
     for frame in described:
         if not payload.file.executable(frame.start, frame.size):
             yield f"the unwind table speaks of {frame.start:#x}, {frame.size} bytes, which is no code of the payload"
-        elif stub_slot(payload.file, frame.start) in payload.own_slots and (frame.rules or frame.common.rules != frames.AT_ENTRY):
+        elif _is_of_stub(payload, frame) and (frame.rules or frame.common.rules != frames.AT_ENTRY):
             yield f"unwinding from the stub at {frame.start:#x} is not what it is at the entry of a function"
     ranges = sorted((f.start, f.end) for f in described)
     yield from (f"two entries of the unwind table speak of {two:#x}" for (_, end), (two, _) in zip(ranges, ranges[1:])
@@ -247,8 +252,18 @@ def unwind_problems(payload: Payload, space: Space | None) -> Iterator[str]:
             continue
         at = bisect_right(starts, symbol.value) - 1
         covered = at >= 0 and symbol.value + symbol.size <= ranges[at][1]
+        if heads.place(payload.file, symbol.value):
+            covered = covered and (at == 0 or ranges[at - 1][1] == symbol.value)      # its stub, before it
         if not covered and (space is None or not _had_none(symbol.name, space)):
             yield f"no entry of the unwind table covers {symbol.name} at {symbol.value:#x}, {symbol.size} bytes"
+
+
+def _is_of_stub(payload: Payload, frame: frames.Frame) -> bool:
+    """Of a stub alone: one that lies before a function's entry has a description that ends there."""
+    stubs = [frame.end] if heads.place(payload.file, frame.end) else []
+    if not heads.place(payload.file, frame.start):
+        stubs.append(frame.start)
+    return any(stub_slot(payload.file, stub) in payload.own_slots for stub in stubs)
 
 
 def _had_none(name: str, space: Space) -> bool:

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
+from . import heads
 from .linked import Linked, Unreadable
 
 _PLAIN = {0x00: ("<Q", 8), 0x01: ("", 0), 0x02: ("<H", 2), 0x03: ("<I", 4), 0x04: ("<Q", 8), 0x09: ("", 0), 0x0A: ("<h", 2),
@@ -160,9 +161,11 @@ def _frame(body: Reader, common: Common) -> Frame:
 
 @lru_cache(maxsize=16)
 def of_file(file: Linked) -> dict[int, Frame]:
-    """By the first byte they cover, the descriptions in a file's `.eh_frame` section. Raises Unreadable."""
+    """By the first byte they cover, the descriptions in a file's `.eh_frame` section; and by that behind a head, where they begin
+    with one. Raises Unreadable."""
     found: dict[int, Frame] = {}
     for section in file.sections:
         if section.name == ".eh_frame" and not section.nobits:
             found.update({f.start: f for f in read(file.read(section.address, section.size), section.address)[0]})
-    return found
+    behind = {at + heads.SIZE: frame for start, frame in found.items() if (at := heads.place(file, start))}
+    return {**behind, **found}

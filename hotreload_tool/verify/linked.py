@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from . import heads
+
 # gABI, chapters 4 and 5; x86-64 psABI §4.4; LSB "Symbol Versioning".
 PF_X, PF_W, PF_R = 1, 2, 4
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_COMPRESSED = 1, 2, 4, 0x400, 0x800
@@ -131,7 +133,9 @@ class Linked:
                 names = self.sections[section.link] if section.link < len(self.sections) else None
                 if names is None or section.flags & SHF_COMPRESSED:
                     raise Unreadable(f"{self.where}: its symbol table has no names")
-                return _symbols(self._file(section.offset, section.size), self._file(names.offset, names.size))
+                table = _symbols(self._file(section.offset, section.size), self._file(names.offset, names.size))
+                found = heads.split(self, table.symbols, FUNC)
+                return table if found == table.symbols else _Symbols(found)
         return _symbols(b"", b"")
 
     def _section_table(self) -> list[tuple[int, ...]]:

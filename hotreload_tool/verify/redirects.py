@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from .. import arch, names
 from ..payload import NEW_SUFFIX
+from . import heads
 from .linked import FUNC, PF_X, Linked, Symbol
 from .space import Space
 from .tables import Payload, Redirect
@@ -35,6 +36,17 @@ def slot_problems(payload: Payload, space: Space) -> Iterator[str]:
         if redirect.slot in seen:
             yield f"redirects {seen[redirect.slot]} and {number} both start at the slot of {name}"
         seen[redirect.slot] = number
+    yield from _head_problems(payload, space)
+
+
+def _head_problems(payload: Payload, space: Space) -> Iterator[str]:
+    """A redirect has no effect where the head of its function stays idle; and no other code may be changed."""
+    listed = {(h.redirect, h.at) for h in payload.heads}
+    wanted = {(i, head) for i, r in enumerate(payload.redirects) if (head := space.head_of(r.slot))}
+    for number, at in sorted(wanted - listed):
+        yield f"{slot_name(space, payload.redirects[number])}: its head at {at:#x} is not listed, and calls would not be met"
+    for number, at in sorted(listed - wanted):
+        yield f"the head at {at:#x} is not that of redirect {number}"
 
 
 def slot_name(space: Space, redirect: Redirect) -> str:
@@ -118,6 +130,9 @@ def new_function_problems(payload: Payload, space: Space) -> Iterator[str]:
         stubs = [s for s in own.stubs_of_slot.get(slot, []) if name in {x.name for x in own.symbols_at(s)}]
         if not stubs:
             yield f"{name}: no stub of that name jumps through its slot {slot:#x}"
+        if any(heads.place(payload.file, s) and payload.file.read(heads.place(payload.file, s), heads.SIZE) == heads.IDLE
+               for s in stubs):
+            yield f"{name}: its head is no jump, and later patches would not be met"
         if slot in space.slots:
             yield f"{name}: its slot {slot:#x} lies over another one"
         if not _holds_body_of(own, name, code):

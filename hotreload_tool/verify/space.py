@@ -9,6 +9,7 @@ from bisect import bisect_right
 from functools import cached_property, lru_cache
 
 from .. import abi, names
+from . import heads
 from .linked import FUNC, OBJECT, PF_W, PF_X, SHF_TLS, TLS, Linked, Symbol, Unreadable
 from .tables import Payload, loaded_word, slots
 
@@ -96,6 +97,18 @@ class Space:
         for stub, slot in self.stubs.items():
             found.setdefault(slot, []).append(stub)
         return found
+
+    def head_of(self, slot: int) -> int:
+        """The two bytes of the image's code that must be a jump before this slot means anything; 0: it has a stub."""
+        found = [heads.place(self.image, s) for s in self.stubs_of_slot.get(slot, []) if self.file_at(s) is self.image]
+        return max(found, default=0)
+
+    @cached_property
+    def heads(self) -> list[tuple[int, int, int]]:
+        """All heads of the image, by address: where the two bytes lie, the function's entry, its slot."""
+        found = [(heads.place(self.image, entry), entry, slot) for entry, slot in self.stubs.items()
+                 if self.file_at(entry) is self.image]
+        return sorted(head for head in found if head[0])
 
     # ---- symbols ------------------------------------------------------------------------------------------------
 
@@ -187,4 +200,4 @@ def stub_slot(file: Linked, address: int) -> int:
         if code.startswith(head + _JUMP) and len(code) >= len(head) + 6:
             at = len(head) + len(_JUMP)
             return int(address + at + 4 + int.from_bytes(code[at:at + 4], "little", signed=True))
-    return 0
+    return heads.slot(file, address)

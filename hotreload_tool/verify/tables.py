@@ -18,8 +18,9 @@ R_NONE, R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_DTPMOD64, R_TPOFF64
 
 # Bytes of a row, and how many words at its front are pointers.
 _ROW = {"redirects": abi.REDIRECT.size, "updates": abi.UPDATE.size, "parts": abi.PART.size, "tls_modules": 8, "init_array": 8,
-        "eh_frame": 1}
-_POINTERS = {"redirects": 3, "updates": 3, "parts": 1, "tls_modules": 1, "init_array": 1}
+        "heads": abi.HEAD.size, "eh_frame": 1}
+_POINTERS = {"redirects": 3, "updates": 3, "parts": 1, "tls_modules": 1, "init_array": 1,
+             "heads": 1}
 
 
 class Redirect(NamedTuple):
@@ -33,6 +34,11 @@ class Redirect(NamedTuple):
 class Part(NamedTuple):
     start: int
     size: int
+    redirect: int
+
+
+class Head(NamedTuple):
+    at: int
     redirect: int
 
 
@@ -111,6 +117,10 @@ class Payload:
     @cached_property
     def parts(self) -> list[Part]:
         return [Part(*row) for row in self._rows("parts", "pnn")]
+
+    @cached_property
+    def heads(self) -> list[Head]:
+        return [Head(*row) for row in self._rows("heads", "pn")]
 
     @cached_property
     def updates(self) -> list[Update]:

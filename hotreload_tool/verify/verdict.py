@@ -42,7 +42,8 @@ CHECKS: dict[str, str] = {
     # the payload beside its image
     "build-id": "image, manifest and payload name one build-id",
     "segments-in-arena": "the payload lies inside the image's arena, and over no earlier generation but such as may be unmapped",
-    "redirect-slots": "every redirect starts at a slot that a stub of the image jumps through, and no slot has two",
+    "redirect-slots": "every redirect starts at a slot that a stub of the image jumps through, no slot has two, and the "
+                      "function's head is listed where it has one",
     "redirect-old-code": "every redirect names the code that its slot holds, all of it",
     "old-code-parts": "the rest of each old function (its cold half, its clones) is listed, and is code",
     "references": "code of the payload reaches the image only through stubs, entries of functions, and its data",

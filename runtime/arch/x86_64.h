@@ -4,6 +4,7 @@
 #define HR_ARCH_X86_64_H
 
 #include <elf.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <ucontext.h>
@@ -34,6 +35,30 @@ enum hr_relocation {
   HR_RELOC_INDIRECT = R_X86_64_IRELATIVE,    /* result of a resolver */
   HR_RELOC_COPY = R_X86_64_COPY,
 };
+
+/* Heads (heads.c; hotreload_tool/arch/x86_64.py writes them). Idle: xchg %ax,%ax. Armed: a jump to the stub that ends
+ * at the entry, notrack jmp *slot(%rip). The head lies at the entry, or behind the endbr64 there. */
+#define HR_HEAD_IDLE 0x9066u
+#define HR_HEAD_BEFORE 11 /* bytes before a head that belong to it, at most */
+
+static inline bool hr_is_head_jump(uint16_t word) { return (word & 0xff) == 0xeb; }
+
+/* What the two bytes at `head` are when armed; 0: no stub that jumps through `slot` belongs to them. */
+static inline uint16_t hr_head_armed(const uint8_t *head, uintptr_t slot) {
+  static const uint8_t mark[4] = {0xf3, 0x0f, 0x1e, 0xfa}, jump[3] = {0x3e, 0xff, 0x25};
+  unsigned before;
+
+  for (before = 0; before <= sizeof mark; before += sizeof mark) {
+    const uint8_t *entry = head - before;
+    int32_t distance;
+
+    memcpy(&distance, entry - sizeof distance, sizeof distance);
+    if (!memcmp(entry, mark, before) && !memcmp(entry - 7, jump, sizeof jump) &&
+        (uintptr_t)entry + (uintptr_t)(intptr_t)distance == slot)
+      return (uint16_t)(0xeb | ((0u - 9 - before) & 0xff) << 8);
+  }
+  return 0;
+}
 
 /* Registers by DWARF number (psABI, figure 3.36): 16 stands for the return address. */
 #define HR_N_REGISTERS 17

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import stubkind
+
 from hotreload_tool import compiler, instrument, names
 
 REPO = Path(__file__).resolve().parents[2]
@@ -49,7 +51,7 @@ class Toolchain:
 
     @property
     def tool_flags(self) -> list[str]:
-        found = compiler.flags([self.command], self.language, dict(os.environ))
+        found = compiler.flags([self.command], self.language, dict(os.environ), stubkind.KIND)
         return [f for f in found if self.debug or f not in ("-g", "-fdebug-types-section")]
 
     @property
@@ -103,7 +105,7 @@ class Builder:
         """As the SCons tool does it. Raises BuildFailed, errors.Refused."""
         self.flagged_object(source, target)
         instrument.instrument_file(target, object_name=name or names.object_name(target.name),
-                                   options=instrument.Options(pad=self.pad))
+                                   options=instrument.Options(pad=self.pad, stubs=stubkind.KIND))
         return target
 
     def link(self, objects: Sequence[Path], target: Path, libraries: Sequence[str] = ("-lm",)) -> Path:

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import stubkind
+
 from hotreload_tool import bundle, compiler, elf, hotpatch, instrument, names, process
 from hotreload_tool.baseline import Store
 from hotreload_tool.errors import Refused
@@ -260,11 +262,13 @@ class Builder:
         copy = self.folder / f"{unit}{source.suffix}"
         shutil.copyfile(source, copy)
         language = ["-std=gnu++17"] if is_cxx else ["-std=gnu17"] if source.suffix == ".c" else []
-        ours = compiler.flags([command], "c++" if is_cxx else "c", dict(os.environ)) if unit not in self.plain else ()
+        kind = "c++" if is_cxx else "c"
+        ours = compiler.flags([command], kind, dict(os.environ), stubkind.KIND) if unit not in self.plain else ()
         run_tool([command, *language, settings.level, *_KIND[settings.kind][0], *ours, *flags, f"-I{LIBRARY}",
                   f"-I{source.parent}", "-c", copy.name, "-o", target], cwd=self.folder)
         if unit not in self.plain:
-            instrument.instrument_file(target, object_name=names.object_name(f"{unit}.o"))
+            instrument.instrument_file(target, object_name=names.object_name(f"{unit}.o"),
+                                       options=instrument.Options(stubs=stubkind.KIND))
 
 
 def symbols_of(objects: Mapping[str, Path]) -> set[str]:

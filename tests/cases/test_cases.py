@@ -43,13 +43,19 @@ from casetools import BadCase, Case, Configuration, all_cases, configurations, r
 
 FULL = os.environ.get("HOTRELOAD_TEST_SIZE") == "full"
 CONFIGURATIONS = configurations(FULL)
+# What the two kinds of stubs (docs/stubs.md) could have different: in one configuration each.
+BOTH_KINDS = {
+    "gcc -O2 pie": {"alias", "body", "cc-comdat", "cc-exceptions", "cc-virtual", "cold-change", "function-pointer-new",
+                    "gcc-part", "hardened", "ifunc", "longjmp", "recursion", "signature", "weak"},
+    "clang -O2 pie": {"cc-lambda", "jump-table", "self-diff", "static-local-scopes"}}
 
 
 def _runs() -> Iterator[object]:
     for folder, configuration in itertools.product(all_cases(), CONFIGURATIONS):
         case = read_case(folder)
         if case.runs_in(configuration):
-            yield pytest.param(case, configuration, id=f"{case.name}-{str(configuration).replace(' ', '')}")
+            marks = [pytest.mark.both_kinds] if case.name in BOTH_KINDS.get(str(configuration), ()) else []
+            yield pytest.param(case, configuration, marks=marks, id=f"{case.name}-{str(configuration).replace(' ', '')}")
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
+import stubkind
+
 REPO = Path(__file__).resolve().parents[2]
 SITE_SCONS = REPO / "site_scons"
-SCONS = [sys.executable, "-m", "SCons", "-Q", f"--site-dir={SITE_SCONS}"]
+SCONS = [sys.executable, "-m", "SCons", "-Q", f"--site-dir={SITE_SCONS}", *stubkind.ARGUMENTS]
 HOTPATCH = [sys.executable, "-m", "hotreload_tool"]
 
 DONE, REFUSED, USAGE, NO_PROCESS, DEADLINE, DAMAGED = range(6)   # exit codes of `hotpatch`
@@ -63,7 +65,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """
     kept = {k: v for k, v in os.environ.items() if k != "SCONSFLAGS" and not k.startswith(("HOTRELOAD_", "HOTPATCH_"))}
     return {**kept, "LC_ALL": "C", "PYTHONPATH": str(REPO), "PYTHONDONTWRITEBYTECODE": "1",
-            "HOTRELOAD_RUNTIME_CACHE": str(REPO / "build" / "runtime-cache"), **extra}
+            "HOTRELOAD_RUNTIME_CACHE": str(REPO / "build" / "runtime-cache"), **stubkind.ENVIRONMENT, **extra}
 
 
 @contextlib.contextmanager

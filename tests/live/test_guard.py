@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from busy_fixtures import built, program, project  # noqa: F401
 
 from livetools import NO_PROCESS, REFUSED, Completed, Program, Workspace
@@ -27,6 +28,7 @@ def meanwhile(project: Workspace, program: Program, command: Callable[[], Comple
         return running.result(120)
 
 
+@pytest.mark.both_kinds
 def test_crash_is_taken_back_and_told(project: Workspace, program: Program) -> None:  # noqa: F811
     make(project)
     project.scons("hotpatch", "HOTPATCH_APPLY=0")

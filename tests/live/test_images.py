@@ -44,6 +44,7 @@ def make_bundles(work: Workspace) -> list[Path]:
     return sorted(work.path.rglob("*.hotpatch"))
 
 
+@pytest.mark.both_kinds
 def test_a_library_loaded_after_the_patch(project: Workspace, host: Program) -> None:
     project.edit("src/shape.c", "n * RATE", "n * RATE * 100")
     said = project.scons("hotpatch").out
@@ -72,6 +73,7 @@ def test_program_and_absent_library_take_one_edit(project: Workspace, host: Prog
     host.ask("area", "^area 130\n", reject="area 120")
 
 
+@pytest.mark.both_kinds
 def test_program_and_library_take_one_edit(project: Workspace, host: Program) -> None:
     host.ask("load", "^loaded 1\n")
     host.ask("area", "^area 120\n")

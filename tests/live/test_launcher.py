@@ -158,6 +158,7 @@ def expect_patched(work: Workspace, steps: str) -> None:
         assert program.finish() == 0
 
 
+@pytest.mark.both_kinds
 def test_one_bundle_after_another(work: Workspace) -> None:
     """The second one goes on where the first ended; without being told of it, it would be for another process."""
     gcc(work, "main.c util.c -o prog")

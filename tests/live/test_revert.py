@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from busy_fixtures import built, program, project  # noqa: F401
 
 from livetools import NO_PROCESS, USAGE, Program, Workspace, workspace
@@ -31,6 +32,7 @@ def test_one_step_back_is_the_default(project: Workspace, program: Program) -> N
     assert project.status(program)["images"][0]["generation"] == 0
 
 
+@pytest.mark.both_kinds
 def test_to_a_generation(project: Workspace, program: Program) -> None:  # noqa: F811
     make_two(project)
     tried = project.hotpatch("revert", "--pid", str(program.pid), "--to", "0", "--dry-run")
@@ -52,6 +54,7 @@ def test_forward_again(project: Workspace, program: Program) -> None:  # noqa: F
     program.ask("say", "^good evening, steps 2 2, tuned 20", reject="day|hello")
 
 
+@pytest.mark.both_kinds
 def test_the_next_edit_after_a_revert(project: Workspace, program: Program) -> None:  # noqa: F811
     """`scons hotpatch` brings the process to what the sources say, by way of what was reverted."""
     make_two(project)

@@ -100,6 +100,7 @@ def make_bundle(work: Workspace) -> Path:
     return made
 
 
+@pytest.mark.both_kinds
 def test_all_of_them(family: Family) -> None:
     """Also children that are forked after a patch, and again: they begin with what is live in their parent."""
     work = family.work

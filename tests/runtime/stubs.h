@@ -3,6 +3,19 @@
 #ifndef STUBS_H
 #define STUBS_H
 
+/* HOTRELOAD_STUBS=entry: the stub before the entry, and a head behind it; `name.hr_head` is the two bytes. */
+#ifdef HEADS
+#define STUB(name) \
+  __asm__(".pushsection .text.stub." #name ",\"ax\",@progbits\n.balign 16\n.skip 9, 0xcc\n" \
+          ".cfi_startproc\nnotrack jmp *" #name ".hr_slot(%rip)\n" \
+          ".globl " #name "\n.type " #name ",@function\n" #name ":\nendbr64\n" \
+          ".globl " #name ".hr_head\n.hidden " #name ".hr_head\n" #name ".hr_head: .byte 0x66, 0x90\n" \
+          "jmp " #name ".hr_body\n.cfi_endproc\n" \
+          ".size " #name ", . - " #name "\n.popsection\n" \
+          ".pushsection .data.rel.ro.hr_slot,\"aw\",@progbits\n.balign 8\n" \
+          ".globl " #name ".hr_slot\n.hidden " #name ".hr_slot\n" #name ".hr_slot:\n" \
+          ".quad " #name ".hr_body\n.popsection\n")
+#else
 #define STUB(name) \
   __asm__(".pushsection .text.stub." #name ",\"ax\",@progbits\n" \
           ".globl " #name "\n.type " #name ",@function\n" #name ":\n" \
@@ -11,6 +24,7 @@
           ".pushsection .data.rel.ro.hr_slot,\"aw\",@progbits\n.balign 8\n" \
           ".globl " #name ".hr_slot\n.hidden " #name ".hr_slot\n" #name ".hr_slot:\n" \
           ".quad " #name ".hr_body\n.popsection\n")
+#endif
 #define BODY(name) __asm__(#name ".hr_body")
 
 #endif

@@ -77,7 +77,7 @@ class Fault:
 
 @pytest.fixture(scope="module")
 def image(folder: Path) -> Image:
-    return build(folder, "faulty", [SOURCES / "target.c"], runtime_flags=("-DHR_FAULTS",))
+    return build(folder, "faulty", [SOURCES / "target.c"], flags=["-DHEADS"], runtime_flags=("-DHR_FAULTS",))
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +297,7 @@ def test_a_client_that_gave_up_does_not_say_that_nothing_changed(program: Progra
 
 def test_pages_that_cannot_be_closed_are_closed_later(program: Program, image: Image, payloads: list[Path], fault: Fault) -> None:
     def permissions() -> list[str]:
-        return [m.permissions for m in maps(program.pid) if m.file == str(image.path)]
+        return [m.permissions for m in settled_maps(program.pid) if m.file == str(image.path)]
 
     before = permissions()
     fault.set("CLOSE")
@@ -313,14 +313,14 @@ def test_pages_that_cannot_be_closed_are_closed_later(program: Program, image: I
 
 def test_pages_stay_open_after_a_refusal_only_until_the_next_request(program: Program, image: Image, payloads: list[Path],
                                                                     fault: Fault) -> None:
-    before = [m for m in maps(program.pid) if m.file == str(image.path)]
+    before = [m for m in settled_maps(program.pid) if m.file == str(image.path)]
     fault.path.write_text("CLIENT:fail:0 CLOSE:fail:0")
     with pytest.raises(process.AgentError):
         process.apply(program.pid, payloads)
     fault.set()
     expect_before(program)
     assert not is_after(program)
-    assert [m for m in maps(program.pid) if m.file == str(image.path)] == before
+    assert [m for m in settled_maps(program.pid) if m.file == str(image.path)] == before
     expect_next_apply(program, payloads)
 
 

@@ -46,6 +46,7 @@ def writable_pages(pid: int) -> int:
     return sum(m.end - m.start for m in settled_maps(pid) if "w" in m.permissions)
 
 
+@pytest.mark.both_kinds
 @pytest.mark.parametrize("when", ["quiescent", "safepoint"])
 def test_a_child_born_while_a_patch_waits(threads: Image, held: Payload, when: str) -> None:
     """A thread is in the way. The child does not have it: it begins as if nothing had been prepared, and takes the patch."""

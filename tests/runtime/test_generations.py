@@ -199,6 +199,7 @@ def test_a_generation_comes_back_from_its_file(threads: Image, pair: list[Payloa
         assert mapped(program) >= {1}
 
 
+@pytest.mark.both_kinds
 def test_a_revert_brings_code_back(threads: Image, folder: Path, tmp_path: Path, ring: list[Stamp]) -> None:
     """To a generation whose code was unmapped: its payload comes with the request. What lies at its addresses by then goes."""
     series = Series(threads, ring, tmp_path)

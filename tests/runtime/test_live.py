@@ -111,6 +111,7 @@ def test_many_generations(target: Image, folder: Path) -> None:
         assert len(process.status(program.pid).images[0].payloads) == 40
 
 
+@pytest.mark.both_kinds
 def test_dry_run_changes_nothing(target: Image, new_value: Payload) -> None:
     with start(target) as program:
         process.apply(program.pid, [new_value.path], dry_run=True)     # libgcc_s and the like are loaded now
@@ -254,13 +255,14 @@ def test_signals_and_wakeups(target: Image) -> None:
             re.findall(r"^voluntary_ctxt_switches:\t(\d+)$", later, re.MULTILINE)[0]) - int(switches) <= 1
 
 
+@pytest.mark.both_kinds
 def test_no_page_is_ever_writable_and_executable(target: Image, new_value: Payload, newer_value: Payload) -> None:
     with start(target) as program:
-        before = [m for m in maps(program.pid) if m.file == str(target.path)]
+        before = [m for m in settled_maps(program.pid) if m.file == str(target.path)]
         for payload in (new_value, newer_value):
             process.apply(program.pid, [payload.path])
             assert not [m for m in maps(program.pid) if "w" in m.permissions and "x" in m.permissions]
-        after = [m for m in maps(program.pid) if m.file == str(target.path)]
+        after = [m for m in settled_maps(program.pid) if m.file == str(target.path)]
         assert after == before                                       # RELRO closed again
         mine = [m for m in maps(program.pid) if m.file == str(new_value.path)]
         assert [m.permissions for m in mine] == ["r--p", "r-xp", "r--p", "r--p"]    # the last is RELRO; .bss is anonymous
@@ -501,6 +503,7 @@ def poll_until(program: Program, applied: int) -> None:
     pytest.fail("the patch never came in")
 
 
+@pytest.mark.both_kinds
 def test_poll_mode(polling: Image, new_polling: Payload) -> None:
     with start(polling) as program:
         program.ask("threads", r"^1 threads\n")

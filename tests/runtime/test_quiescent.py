@@ -92,6 +92,7 @@ def apply_all(program: Program, chain: Sequence[Payload], when: str, place: str 
     return int(program.ask("end", r"^ended, mixed (\d+)\n")[1])
 
 
+@pytest.mark.both_kinds
 def test_a_call_never_meets_two_versions(image: Image, chain: list[Payload]) -> None:
     with start(image) as program:
         assert apply_all(program, chain, "quiescent") == 0

@@ -185,7 +185,7 @@ def at_entry(offset: int, layout: str, value: int) -> Change:
     return edit
 
 
-N_REDIRECTS, N_UPDATES, N_EH, N_TLS, N_INIT, N_PARTS = (abi.PAYLOAD_TABLES[t] + 8 for t in abi.PAYLOAD_TABLES)
+N_REDIRECTS, N_UPDATES, N_EH, N_TLS, N_INIT, N_PARTS, N_HEADS = (abi.PAYLOAD_TABLES[t] + 8 for t in abi.PAYLOAD_TABLES)
 
 DAMAGE: dict[str, tuple[Change, str, str]] = {
     "no ELF file": (put(0, "<B", 0), "BAD_PAYLOAD", "not an ELF file"),
@@ -226,6 +226,8 @@ DAMAGE: dict[str, tuple[Change, str, str]] = {
     "too many redirects": (at_entry(N_REDIRECTS, "<Q", 1000), "BAD_PAYLOAD", "tables lie outside"),
     "updates without a table": (at_entry(N_UPDATES, "<Q", 1 << 32), "BAD_PAYLOAD", "tables lie outside"),
     "many parts": (at_entry(N_PARTS, "<Q", 1 << 62), "BAD_PAYLOAD", "tables lie outside"),
+    "many heads": (at_entry(N_HEADS, "<Q", 1 << 62), "BAD_PAYLOAD", "tables lie outside"),
+    "heads without a table": (at_entry(N_HEADS, "<Q", 1 << 32), "BAD_PAYLOAD", "tables lie outside"),
     "module words without a table": (at_entry(N_TLS, "<Q", 1 << 61), "BAD_PAYLOAD", "thread-local modules"),
     "initialisers": (at_entry(N_INIT, "<Q", 2), "UNSUPPORTED", "several functions"),
     "initialiser elsewhere": (at_entry(N_INIT, "<Q", 1), "BAD_PAYLOAD", "not code of its own"),

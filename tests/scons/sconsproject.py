@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import stubkind
+
 REPO = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 300          # a bound, not an expectation
 _TOOL_PARTS = ("hotreload_tool", "runtime", "site_scons")
@@ -77,7 +79,8 @@ class Project:
     def scons(self, *arguments: str, code: int | None = 0, cwd: str = ".", quiet: bool = True) -> Built:
         """Run SCons; asserts exit code `code` (None: any)."""
         site = [f"--site-dir={self.tool / 'site_scons'}"] if self.tool != self.root else []
-        argv = [sys.executable, "-m", "SCons", *(["-Q"] if quiet else []), *site, *self.arguments, *arguments]
+        argv = [sys.executable, "-m", "SCons", *(["-Q"] if quiet else []), *site, *stubkind.ARGUMENTS, *self.arguments,
+                *arguments]
         done = subprocess.run(argv, cwd=self.root / cwd, env=clean_environment(**self.environment), text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=BUILD_SECONDS, check=False)
         built = Built(done.returncode, done.stdout, done.stderr)

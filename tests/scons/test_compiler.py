@@ -68,3 +68,13 @@ def test_functions_of_libraries_are_looked_up_when_they_are_called() -> None:
         assert "-fno-plt" not in compiler.for_library(candidate)
         assert set(candidate) - set(compiler.for_library(candidate)) <= {"-fno-plt"}
     assert "-fno-plt" in compiler.CANDIDATES[0]
+
+
+def test_stubs_at_the_entry_need_room_and_no_other_way_for_calls(tmp_path: Path) -> None:
+    found = compiler.flags(["gcc"], "c", PATH, "entry")
+    assert set(found) - set(compiler.flags(["gcc"], "c", PATH)) == {"-fpatchable-function-entry=18,16"}
+    assert "-fno-plt" not in found
+    command = fake_compiler(tmp_path / "cc", "-fpatchable*")
+    with pytest.raises(compiler.Unsupported, match="cc cannot be used.*fpatchable.*or HOTRELOAD_STUBS=plt"):
+        compiler.flags(command, "c", PATH, "entry")
+    assert compiler.flags(command, "c", PATH) == compiler.CANDIDATES[0]

@@ -114,8 +114,8 @@ def test_keywords_set_what_the_environment_does_not() -> None:
 
 
 def test_bad_values_are_user_errors() -> None:
-    with pytest.raises(UserError, match="HOTRELOAD_STUBS: 'entry' is not a kind of stub"):
-        hotreload_tool.generate(plain(HOTRELOAD_STUBS="entry"))
+    with pytest.raises(UserError, match="HOTRELOAD_STUBS: 'magic' is not a kind of stub"):
+        hotreload_tool.generate(plain(HOTRELOAD_STUBS="magic"))
 
 
 def test_no_compiler_is_a_user_error() -> None:

@@ -30,6 +30,7 @@ int main(void) {
   NUMBER(HR_WHEN_NOW); NUMBER(HR_WHEN_QUIESCENT); NUMBER(HR_WHEN_SAFEPOINT);
   SIZE(hr_redirect); AT(hr_redirect, slot); AT(hr_redirect, old_target); AT(hr_redirect, new_target);
   AT(hr_redirect, old_size); AT(hr_redirect, new_size);
+  SIZE(hr_head); AT(hr_head, at); AT(hr_head, redirect);
   SIZE(hr_part); AT(hr_part, start); AT(hr_part, size); AT(hr_part, redirect);
   SIZE(hr_update); AT(hr_update, address); AT(hr_update, old_content); AT(hr_update, new_content);
   AT(hr_update, size); AT(hr_update, flags);
@@ -40,6 +41,7 @@ int main(void) {
   AT(hr_payload, eh_frame); AT(hr_payload, eh_frame_size); AT(hr_payload, tls_modules); AT(hr_payload, n_tls_modules);
   AT(hr_payload, init_array); AT(hr_payload, n_init_array);
   AT(hr_payload, parts); AT(hr_payload, n_parts);
+  AT(hr_payload, heads); AT(hr_payload, n_heads);
   SIZE(hr_request); AT(hr_request, magic); AT(hr_request, abi); AT(hr_request, op); AT(hr_request, flags);
   AT(hr_request, when); AT(hr_request, timeout_ms); AT(hr_request, n_payloads); AT(hr_request, generation);
   AT(hr_request, build_id); AT(hr_request, guard_ms); NUMBER(HR_MAX_GUARD_MS);
@@ -155,6 +157,7 @@ def test_payload_of_wrong_sizes_is_refused(identity: int, build_id: int) -> None
 @pytest.mark.parametrize("struct, layout, fields", [
     ("hr_redirect", abi.REDIRECT, ["slot", "old_target", "new_target", "old_size", "new_size"]),
     ("hr_part", abi.PART, ["start", "size", "redirect"]),
+    ("hr_head", abi.HEAD, ["at", "redirect"]),
     ("hr_update", abi.UPDATE, ["address", "old_content", "new_content", "size", "flags"]),
     ("hr_reply", abi.REPLY, ["magic", "abi", "code", "length"]),
     ("hr_ballot", abi.BALLOT, ["magic", "members", "withdrawn", "state"]),

@@ -23,11 +23,11 @@ def fake(folder: Path, refuses: str) -> list[str]:
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`kept_flags` as by a process of its own: nothing is in memory."""
-    def ask(write: bool = True) -> tuple[str, ...]:
+    def ask(write: bool = True, stubs: str = "plt") -> tuple[str, ...]:
         compiler._flags.cache_clear()
         compiler._kept.cache_clear()
         environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-        return compiler.kept_flags(["fakecc"], "c", environment, str(tmp_path / "kept"), write)
+        return compiler.kept_flags(["fakecc"], "c", environment, str(tmp_path / "kept"), write, stubs)
     return ask
 
 
@@ -46,6 +46,13 @@ def test_another_compiler_of_the_same_name_is_asked_again(tmp_path, kept):
     fake(tmp_path / "bin", "-fno-ipa-ra")
     os.utime(tmp_path / "bin" / "fakecc", ns=(1, 1))
     assert first == compiler.CANDIDATES[1] and kept() == compiler.CANDIDATES[3]
+
+
+def test_each_kind_of_stubs_has_flags_of_its_own(tmp_path, kept):
+    fake(tmp_path / "bin", "-nothing")
+    plt, entry = kept(), kept(stubs="entry")
+    assert plt == kept() and entry == kept(stubs="entry")
+    assert {"-fpatchable-function-entry=18,16"} == set(entry) - set(plt) and len(list((tmp_path / "kept").iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '["-O3"]', "7"])

@@ -42,6 +42,37 @@ def test_each_edit_names_a_test_that_exists(row: str) -> None:
         assert f'"{case}"' in (REPO / file).read_text() or not case, f"docs/edits.md: {file} has no case {case}"
 
 
+def stub_rows() -> list[str]:
+    table = (REPO / "docs/stubs.md").read_text().partition("| | `plt` | `entry` | shown by |\n|---|---|---|---|\n")[2]
+    return table.partition("\n\n")[0].splitlines()
+
+
+def runs_in_both_kinds(path: Path, function: str) -> bool:
+    """Some tests say so of their parameters, one by one."""
+    node = next(n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef) and n.name == function)
+    marks = [ast.unparse(decorator) for decorator in node.decorator_list]
+    return "pytest.mark.both_kinds" in marks or any("parametrize" in m and "_runs()" in m for m in marks) and (
+        "marks = [pytest.mark.both_kinds]" in path.read_text())
+
+
+def test_the_stubs_page_has_rows() -> None:
+    assert len(stub_rows()) > 15
+
+
+# Both build all of their programs with heads whatever the session's kind is.
+OF_ENTRY_ALONE = ("tests/live/test_entry.py", "tests/runtime/test_faults.py")
+
+
+@pytest.mark.parametrize("row", stub_rows(), ids=lambda row: re.sub(r"\W+", "-", row.split("|")[1]).strip("-"))
+def test_what_holds_for_both_kinds_of_stubs_is_tested_in_both(row: str) -> None:
+    named = _NAMED.findall(row)
+    assert named and len(named) == row.split("|")[4].count("`tests/")
+    for file, function, _ in named:
+        assert function in functions(REPO / file), f"docs/stubs.md: {file} has no {function}"
+        assert file in OF_ENTRY_ALONE or runs_in_both_kinds(REPO / file, function), (
+            f"docs/stubs.md: {file}::{function} is not marked both_kinds")
+
+
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (REPO / "docs").glob("*.md"))]
 
 

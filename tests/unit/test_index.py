@@ -50,11 +50,12 @@ def names(live: LiveState) -> Iterator[str]:
     yield from ("nowhere", "", *live.functions, *live.data, *live.symbols, *live.tls_symbols, *live.definitions)
 
 
-@given(found=maps(), without=st.sets(st.sampled_from(["c1", "w1", "f_a.o", "v_a.o"])))
+@given(found=maps(), without=st.sets(st.sampled_from(["c1", "w1", "f_a.o", "v_a.o"])),
+       heads=st.sets(st.sampled_from(["c1", "w1", "f_b.o", "g~a.o"])))
 @settings(max_examples=25, deadline=None)
 def test_every_lookup_gives_what_reading_gives(tmp_path_factory: pytest.TempPathFactory, found: list[ObjectMap],
-                                               without: set[str]) -> None:
-    facts = image(*found, extra=EXTRA, without=without)
+                                               without: set[str], heads: set[str]) -> None:
+    facts = image(*found, extra=EXTRA, without=without, heads=heads)
     whole, live = from_image(facts), indexed(tmp_path_factory.mktemp("index"), facts)
     for name in names(whole):
         for what in ("functions", "data", "symbols", "tls_symbols", "definitions"):
@@ -116,3 +117,10 @@ def test_a_map_that_was_changed_in_the_image_is_not_believed(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes().replace(packed, struct.pack("<24s", packed[:24]) + packed[24:-9] + bytes(9)))
     with pytest.raises(BadIndex, match="not what was linked"):
         live.functions.get("f")
+
+
+def test_heads_are_kept(tmp_path: Path) -> None:
+    live = indexed(tmp_path, image(objmap("a.o", fn("f", "1", size=16), fn("g", "2", size=16)), heads=["f"]))
+    f, g = live.functions["f"], live.functions["g"]
+    assert f.body is not None and (f.entry, f.lead, f.head, f.size) == (f.body - 2, 2, f.body - 2, 14)
+    assert (g.lead, g.head, g.size) == (0, None, 16)

@@ -65,6 +65,7 @@ def attested(capsys: pytest.CaptureFixture[str], program: Program, built: Made, 
     return code, json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.both_kinds
 def test_a_process_as_it_was_built_patched_and_reverted(program: Program, built: Made,
                                                         capsys: pytest.CaptureFixture[str]) -> None:
     steps = [(None, 0), (built.bundles[0], 1), (built.bundles[1], 2)]

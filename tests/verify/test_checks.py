@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import stubkind
 from bundles import Broken, Made, make, named
 from casetools import CASES, Configuration, read_case
 
 from hotreload_tool import abi
-from hotreload_tool.verify import Given, verify
+from hotreload_tool.arch.x86_64 import HEAD_ROOM
+from hotreload_tool.verify import Given, heads, verify
 from hotreload_tool.verify.linked import DT_RELASZ, DT_STRSZ, DT_STRTAB
 from hotreload_tool.verify.redirects import _targets
 from hotreload_tool.verify.tables import R_64, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE
 from hotreload_tool.verify.verdict import CHECKS
 
 _IMPORTS = (R_64, R_GLOB_DAT, R_JUMP_SLOT)
+HEADS = stubkind.KIND == "entry"
 OF_A_BUNDLE = [name for name in CHECKS if not name.startswith(("completeness-", "live-", "signature"))]
 
 
@@ -334,7 +337,7 @@ def a_new_slot_holds_other_code(b: Broken) -> None:
 
 @breaks("new-functions", "manifest-agrees")
 def a_new_stub_jumps_elsewhere(b: Broken) -> None:
-    at = b.entry["added"][0]["entry"] + 2
+    at = b.entry["added"][0]["entry"] + (-4 if HEADS else 2)      # the stub ends there, or begins
     b.write(at, struct.pack("<i", struct.unpack("<i", b.read(at, 4))[0] + 8))
 
 
@@ -351,15 +354,19 @@ def code_without_a_description(b: Broken) -> None:
     b.write(start + 4 + length + 12, struct.pack("<I", 1))     # the first FDE covers one byte
 
 
+def added_stub(b: Broken) -> int:
+    return int(b.entry["added"][0]["entry"]) - (HEAD_ROOM if HEADS else 0)
+
+
 @breaks("unwind-tables")
 def a_stub_unwinds_otherwise(b: Broken) -> None:
-    b.write(b.description_of(b.entry["added"][0]["entry"]) + 17, b"\x0e\x10")    # DW_CFA_def_cfa_offset: 16
+    b.write(b.description_of(added_stub(b)) + 17, b"\x0e\x10")    # DW_CFA_def_cfa_offset: 16
 
 
 @breaks("unwind-tables")
 def two_descriptions_of_one_place(b: Broken) -> None:
     """That of a stub begins in the function before it."""
-    place = b.description_of(b.entry["added"][0]["entry"]) + 8         # relative to itself
+    place = b.description_of(added_stub(b)) + 8         # relative to itself
     b.write(place, struct.pack("<i", struct.unpack("<i", b.read(place, 4))[0] - 12))
 
 
@@ -442,6 +449,30 @@ def expects_the_image_under_a_later_generation(b: Broken) -> None:
     change = next(c for c in b.entry["changed"] if c["slot"] == redirect.slot)
     change["old_body"] = redirect.old - 64
     b.set_pointer(at + 8, redirect.old - 64)
+
+
+if HEADS:
+    @breaks("redirect-slots")
+    def a_head_is_not_listed(b: Broken) -> None:
+        b.set_count("heads", b.table("heads")[1] - 1)
+
+    @breaks("redirect-slots")
+    def a_head_is_that_of_another_function(b: Broken) -> None:
+        at = b.row("heads", 1, 2)
+        b.set_pointer(at, b.tables.heads[0].at)
+
+    @breaks("tables", "redirect-slots")
+    def a_head_of_no_redirect(b: Broken) -> None:
+        b.set_word(b.row("heads", len(b.tables.heads) - 1, 2) + 8, 99)
+
+    @breaks("tables", "redirect-slots")
+    def heads_in_another_order(b: Broken) -> None:
+        b.set_word(b.row("heads", 1, 2) + 8, b.tables.heads[0].redirect)
+
+    @breaks("new-functions")
+    def a_new_head_is_idle(b: Broken) -> None:
+        entry = b.entry["added"][0]["entry"]
+        b.write(heads.place(b.file, entry), heads.IDLE)
 
 
 @breaks("old-code-parts")
@@ -548,6 +579,7 @@ def imports_without_a_version(b: Broken) -> None:
 # ---- the tests --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_kinds
 @pytest.mark.parametrize("generation", [1, 2])
 def test_a_good_bundle_passes_every_check(made: Made, generation: int) -> None:
     verdict = verify(made.bundles[generation - 1], Given([made.image], made.bundles[:generation - 1]))
@@ -566,6 +598,7 @@ def test_bundles_with_code_and_values_for_new_objects_pass(tmp_path: Path, name:
         assert [(o.check, o.problems, o.why) for o in verdict.outcomes if o.status != "passed"] == []
 
 
+@pytest.mark.both_kinds
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.check}-{m.what}")
 def test_a_broken_bundle_is_rejected_by_its_check(made: Made, tmp_path: Path, mutation: Mutation) -> None:
     broken = Broken.of(made.bundles[mutation.generation - 1])

@@ -42,6 +42,7 @@ def is_complete(found: Comparison) -> bool:
 # ---- what is complete -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_kinds
 @pytest.mark.parametrize("generation", [1, 2])
 def test_the_patched_process_is_the_new_image(made: Made, generation: int) -> None:
     found = compared(made, generation, made.new[generation - 1])

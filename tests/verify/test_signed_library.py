@@ -85,6 +85,7 @@ def attested(project: Workspace, program: Program, images: Iterable[Path], bundl
     return {os.path.basename(image["path"]): image for image in document["images"]}
 
 
+@pytest.mark.both_kinds
 @needs_library
 def test_a_signed_program_and_its_library(project: Workspace, tmp_path: Path) -> None:
     deployed = {unit: shutil.copy2(project.path / image, tmp_path / Path(image).name) for unit, image in IMAGES.items()}
