@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ REVERT = ["TRANSACTION", "HOLD", "TARGETS", "SLOTS", "OPEN", "CLIENT", "CODES", 
           "TABLES", "SIGNAL"]
 SKIP = {"LIST": 1}     # the first time is in prepare
 HALF_WAY = [("MAP", 3), ("RELOCATE", 2), ("OPEN", 1), ("OPEN", 4), ("COPY_WRITE", 1), ("UNWIND", 1), ("TARGETS", 1)]
+ACCEPT4 = "288 "        # as /proc/PID/task/TID/syscall begins there: <sys/syscall.h> of x86-64
 SHORT = 1.0            # seconds, where all of them pass
 
 
@@ -237,7 +239,15 @@ def test_a_program_whose_agent_cannot_start_runs_without_one(image: Image, fault
         assert program.finish() == 0
 
 
+def wait_for_accept(pid: int) -> None:
+    """Until the agent has gone back to sleep where it takes connections."""
+    deadline = time.monotonic() + REPLY_SECONDS
+    while not any(task.read_text().startswith(ACCEPT4) for task in Path(f"/proc/{pid}/task").glob("*/syscall")):
+        assert time.monotonic() < deadline, "the agent takes no connections"
+
+
 def test_connections_wait_until_they_can_be_taken(program: Program, payloads: list[Path], fault: Fault) -> None:
+    wait_for_accept(program.pid)
     fault.set("ACCEPT")
     process.status(program.pid)             # the agent was waiting for this one already
     with pytest.raises(process.NoAnswer):
