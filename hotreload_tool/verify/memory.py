@@ -13,7 +13,7 @@ from ..errors import HotreloadError
 _MAPPING = re.compile(r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<mode>\S{4}) (?P<offset>[0-9a-f]+) \S+ (?P<inode>\d+)"
                       r" *(?P<path>.*)")
 _MOST_HEADERS = 1 << 10
-_PT_LOAD, _PT_NOTE = 1, 4
+_PT_LOAD, _PT_NOTE, _PF_X = 1, 4, 1
 _NOTE = struct.Struct("<III")
 
 
@@ -116,9 +116,15 @@ class Memory:
         bias = mapping.start - first // 4096 * 4096
         notes = [note for h in headers if h[0] == _PT_NOTE for note in _notes(self.read(bias + h[3], min(h[6], 1 << 16)), h[7])]
         build_id = next((content.hex() for owner, kind, content in notes if (owner, kind) == (b"GNU\0", 3)), "")
-        if not any(owner == names.NOTE_OWNER for owner, _, _ in notes):
+        code = [(bias + h[3], bias + h[3] + h[6]) for h in headers if h[0] == _PT_LOAD and h[1] & _PF_X]
+        if not any(owner == names.NOTE_OWNER for owner, _, _ in notes) or not any(self._may_run(*found) for found in code):
             return None
         return Loaded(mapping.path.removesuffix(" (deleted)"), bias, build_id)
+
+
+    def _may_run(self, start: int, end: int) -> bool:
+        """Whether any of it is executable: who only reads a file maps it too."""
+        return any("x" in m.mode for m in self.mappings if m.start < end and start < m.end)
 
 
 def _mapping(m: re.Match[str]) -> Mapping:

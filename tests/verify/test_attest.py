@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,6 +198,12 @@ def test_no_such_process(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_process_without_hotreload(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["attest", str(os.getpid())]) == NO_PROCESS
     assert "no image that was built with hotreload" in capsys.readouterr().err
+
+
+def test_a_file_that_is_only_read_is_no_image(built: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    with open(built.image, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        assert cli.main(["attest", str(os.getpid())]) == NO_PROCESS
+        assert "no image that was built with hotreload" in capsys.readouterr().err
 
 
 def test_an_image_that_is_not_at_hand(program: Program, built: Made) -> None:
