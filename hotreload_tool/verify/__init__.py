@@ -1,8 +1,8 @@
 """Whether a bundle is sound, shown anew from its bytes and its image's: nothing that the builder said is taken for true.
 
-`container` checks the file, `elfcheck`, `redirects`, `updates`, `imports` and `agreement` one payload each beside its image;
-`completeness` compares image and bundles with a fresh link of the new source. `linked`, `frames`, `tables` and `space`
-read the files. Nothing on the way from an edit to a process imports this.
+`container` checks the file, `elfcheck`, `redirects`, `transience`, `updates`, `imports` and `agreement` one payload each
+beside its image; `completeness` compares image and bundles with a fresh link of the new source. `linked`, `frames`, `tables`
+and `space` read the files. Nothing on the way from an edit to a process imports this.
 
 What depends on one file alone is computed once for it and kept (`lru_cache` by file or by content): whoever verifies many bundles
 with one `Given` pays for the images once.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import agreement, completeness, container, elfcheck, form, imports, redirects, updates
+from . import agreement, completeness, container, elfcheck, form, imports, redirects, transience, updates
 from .container import Contents
 from .linked import Linked, Unreadable
 from .space import Space
@@ -30,7 +30,7 @@ _OF_IMAGE = ("segments-in-arena", "redirect-slots", "redirect-old-code", "old-co
              "imports", "new-functions")
 _OF_PAYLOAD = ("payload-header", "canonical-form", "segments-layout", "segments-protection", "executable-stack",
                "text-relocations", "relocation-places", "relocation-kinds", "no-start-code", "no-exports", "tables",
-               "redirect-new-code", "unwind-tables", "manifest-agrees", "build-id")
+               "redirect-new-code", "unwind-tables", "transient", "manifest-agrees", "build-id")
 
 
 @dataclass
@@ -168,6 +168,7 @@ def _check_payload(run: _Runner, payload: Payload, entry: dict[str, Any]) -> Non
     run("no-start-code", lambda: elfcheck.start_problems(payload))
     run("no-exports", lambda: elfcheck.export_problems(file))
     run("tables", lambda: elfcheck.table_problems(payload))
+    run.slowly("transient", lambda: transience.problems(payload))
 
 
 def _build_id_problems(payload: Payload, entry: dict[str, Any]) -> Iterable[str]:

@@ -6,12 +6,15 @@ from typing import Any
 
 from .. import names
 from ..payload import NEW_SUFFIX
+from . import transience
 from .linked import TLS
 from .space import Space, stub_slot
 from .tables import Payload
 
 
 def problems(payload: Payload, entry: dict[str, Any], space: Space | None) -> Iterator[str]:
+    if bool(entry.get("transient", False)) != transience.is_marked(payload):
+        yield f"that it may be unmapped is {entry.get('transient', False)} in the manifest and not so in the payload"
     yield from _changed(payload, entry)
     yield from _added(payload, entry)
     yield from _data(payload, entry)

@@ -10,7 +10,8 @@ from ..payload import NEW_SUFFIX
 from . import heads
 from .linked import FUNC, PF_X, Linked, Symbol
 from .space import Space
-from .tables import Payload, Redirect
+from .tables import R_RELATIVE, Payload, Redirect
+from .transience import is_marked
 
 _FRAGMENT = re.compile(r"^(?P<base>.+?)\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?:\.\d+|\.\w*)*$")
 _TARGET = re.compile(r"(?P<rip>\[rip (?P<sign>[+-]) (?P<distance>0x[0-9a-f]+|\d+)\])")
@@ -152,6 +153,7 @@ def _holds_body_of(own: Space, name: str, code: int) -> bool:
 def reference_problems(payload: Payload, space: Space) -> Iterator[str]:
     """Every displacement of the payload's code that leads out of it, or to code that has a stub."""
     file = payload.file
+    yield from _pointers_to_passing(payload, space)
     behind_stubs = {space.slot_holds(slot) for slot in space.slots} | {r.new for r in payload.redirects} \
         | {loaded for slot in payload.own_slots if (loaded := Space(file).word(slot))}
     for symbol in file.symbols:
@@ -165,6 +167,20 @@ def reference_problems(payload: Payload, space: Space) -> Iterator[str]:
             why = _why_wrong(target, branch, file, space, behind_stubs)
             if why:
                 yield f"{symbol.name}: the instruction at {at:#x} leads to {target:#x}, {why}"
+
+
+def _pointers_to_passing(payload: Payload, space: Space) -> Iterator[str]:
+    """Words, other than those that the agent alone reads, that hold an address in a generation which may be unmapped."""
+    own = payload.pointer_words
+    for r in payload.file.relocations:
+        if r.type == R_RELATIVE and r.offset not in own and _passing(r.addend, space):
+            yield f"the word at {r.offset:#x} leads to {r.addend:#x}, in an earlier generation that may be unmapped"
+
+
+def _passing(address: int, space: Space) -> bool:
+    """Whether what lies there may be gone one day. Its addresses may be those of a later generation by now."""
+    homes = [p for p in space.payloads if p.start <= address < p.end]
+    return bool(homes) and is_marked(homes[-1])
 
 
 @lru_cache(maxsize=1 << 10)
@@ -189,6 +205,8 @@ def _why_wrong(target: int, branch: bool, file: Linked, space: Space, behind_stu
     if file.load_of(target) is not None:
         return "" if not branch or file.executable(target) else "which is no code"
     if not branch:
+        if _passing(target, space):
+            return "in an earlier generation that may be unmapped"
         known = space.file_at(target) or any(s.address <= target <= s.end for f in space.files for s in f.loads)
         return "" if known else "where neither image nor payload is"
     if not space.is_code(target):

@@ -38,6 +38,7 @@ CHECKS: dict[str, str] = {
     "redirect-new-code": "every redirect leads to the entry of the function of the payload that its slot belongs to",
     "new-functions": "every new function has a stub that jumps through a slot of its own, which holds its code",
     "unwind-tables": "the unwind table is sound, ends, and covers all code that the image's own table would",
+    "transient": "of a payload that may be unmapped nothing but return addresses can be kept, and nothing has to last",
     "manifest-agrees": "what the manifest lists is exactly what the payload's tables do",
     # the payload beside its image
     "build-id": "image, manifest and payload name one build-id",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import stubkind
-from bundles import Broken, Made, make, named
+from bundles import Broken, Made, case_of, make, named
 from casetools import CASES, Configuration, read_case
 
 from hotreload_tool import abi
 from hotreload_tool.arch.x86_64 import HEAD_ROOM
-from hotreload_tool.verify import Given, heads, verify
+from hotreload_tool.verify import Given, heads, transience, verify
 from hotreload_tool.verify.linked import DT_RELASZ, DT_STRSZ, DT_STRTAB
 from hotreload_tool.verify.redirects import _targets
 from hotreload_tool.verify.tables import R_64, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE
@@ -370,6 +370,28 @@ def two_descriptions_of_one_place(b: Broken) -> None:
     b.write(place, struct.pack("<i", struct.unpack("<i", b.read(place, 4))[0] - 12))
 
 
+def mark_transient(b: Broken) -> None:
+    b.entry["transient"] = True
+    b.write(b.file.entry + abi.PAYLOAD_HEAD.size - 4, struct.pack("<I", abi.PayloadFlags.TRANSIENT))
+
+
+@breaks("transient")
+def variables_and_new_functions_may_be_unmapped(b: Broken) -> None:
+    mark_transient(b)
+
+
+@breaks("transient", generation=2)
+def its_code_makes_an_address_of_it(b: Broken) -> None:
+    """`lea 0(%rip), %rax`: the address of the next instruction."""
+    assert b.entry["transient"]
+    b.write(b.tables.redirects[0].new, b"\x48\x8d\x05\0\0\0\0")
+
+
+@breaks("manifest-agrees")
+def the_manifest_says_that_it_may_be_unmapped(b: Broken) -> None:
+    b.entry["transient"] = True
+
+
 @breaks("manifest-agrees")
 def a_change_is_hidden(b: Broken) -> None:
     b.entry["changed"].pop()
@@ -611,6 +633,43 @@ def test_a_broken_bundle_is_rejected_by_its_check(made: Made, tmp_path: Path, mu
     assert mutation.check in failed, f"rejected by {failed} only"
     assert failed.keys() <= {mutation.check} | mutation.also, failed
     assert {o.check for o in verdict.outcomes} == set(OF_A_BUNDLE), "some check said nothing"
+
+
+def test_each_reason_against_unmapping_is_told(made: Made) -> None:
+    broken = Broken.of(made.bundles[0])
+    assert not list(transience.problems(broken.tables)), "it is not marked"
+    mark_transient(broken)
+    said = "\n".join(transience.problems(broken.tables))
+    assert "it has variables at" in said and "it brings the function third" in said and "holds its address" in said
+    b = Broken.of(made.bundles[1])
+    assert not list(transience.problems(b.tables))
+    b.set_count("init_array", 1)
+    struct.pack_into("<H", b.payload, 16, 2)       # ET_EXEC
+    said = "\n".join(transience.problems(b.tables))
+    assert "initialises objects" in said and "not position-independent" in said
+
+
+LATER = """
+#include "case.h"
+NOINLINE int first(int n) { return n + 1; }
+NOINLINE int second(int n) { return n * n * n + 7; }
+void answer(const char *line) { printf("%d %d\\n", first((int)strlen(line)), second(2)); }
+"""
+
+
+def test_nothing_may_refer_to_a_payload_that_may_be_unmapped(tmp_path: Path) -> None:
+    """A later payload that takes an address of it is rejected by `references`."""
+    changed = LATER.replace("n + 1", "n + 2")
+    case = case_of(tmp_path / "case", LATER, changed, changed.replace("+ 7", "+ 9"))
+    made = make(case, Configuration.parse("gcc -O2 pie"), tmp_path / "made", tmp_path / "shared")
+    first, second = map(Broken.of, made.bundles)
+    assert first.entry["transient"] and verify(made.bundles[1], Given([made.image], made.bundles[:1])).sound
+    code = second.tables.redirects[0].new
+    second.write(code, b"\x48\x8d\x05" + struct.pack("<i", first.tables.start - code - 7))       # lea
+    path = tmp_path / "broken.hotpatch"
+    path.write_bytes(second.data())
+    verdict = verify(path, Given([made.image], made.bundles[:1]))
+    assert verdict.failed == ["references"] and "may be unmapped" in verdict.of("failed")[0].problems[0]
 
 
 def test_every_check_has_a_mutation() -> None:
