@@ -74,10 +74,7 @@ def _declare(env: Env, compiler: list[str], arena: int, directory: str, keys: li
                         "install scons-hotreload again")
     clean = SCons.Environment.Environment(tools=[], ENV=dict(env["ENV"]), CPPPATH=[sources_directory()],
                                           HOTRELOAD_COMPILER=compiler)
-    shared = os.environ.get(runtime_build.CACHE)
-    if shared:
-        os.makedirs(shared, exist_ok=True)
-        clean.CacheDir(shared)
+    _share(clean)
     command = [*runtime_build.compile_command(compiler, arena, keys), "-o", "$TARGET", "$SOURCE"]
     compile_one = Action([Action(_check_compiler, strfunction=None),
                           Action([command], "Compiling hotreload runtime $TARGET")])
@@ -86,6 +83,19 @@ def _declare(env: Env, compiler: list[str], arena: int, directory: str, keys: li
     collect = Action([[*archiver, "rcs", "$TARGET", "$SOURCES"]], "Archiving hotreload runtime $TARGET")
     archive = clean.Command(f"{directory}/{runtime_build.ARCHIVE}", [objects.pop(runtime_build.POLL)], collect)[0]
     return RuntimeNodes(list(objects.values()), archive)
+
+
+def _share(env: Env) -> None:
+    """Take the runtime's objects from where projects share them, if the user says so. Raises UserError."""
+    shared = os.environ.get(runtime_build.CACHE)
+    if not shared:
+        return
+    try:
+        os.makedirs(shared, exist_ok=True)
+        env.CacheDir(shared)
+    except Exception as e:           # what locks and directories of SCons raise depends on its version
+        raise UserError(f"hotreload: {runtime_build.CACHE}: {shared} cannot be used: {e}; remove it, or unset the "
+                        "variable") from e
 
 
 def _check_compiler(target: list[Node], source: list[Node], env: Env) -> None:

@@ -32,7 +32,8 @@ class User:
         return ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--"]
 
     def environment(self, **extra: str) -> dict[str, str]:
-        kept = {k: v for k, v in clean_environment().items() if not k.startswith("XDG_")}
+        others = ("XDG_", "HOTRELOAD_RUNTIME_CACHE")          # directories of who runs the tests
+        kept = {k: v for k, v in clean_environment().items() if not k.startswith(others)}
         return {**kept, "HOME": str(self.home), "PYTHONPATH": str(self.libraries), **extra}
 
     def workspace(self, path: Path, **extra: str) -> Workspace:

@@ -106,3 +106,6 @@ def test_projects_share_the_compiled_runtime(tmp_path: Path, tool: Path) -> None
     project.environment["HOTRELOAD_RUNTIME_CACHE"] = str(tmp_path / "new" / "cache")
     compiled = project.scons().out.count("Compiling hotreload runtime")
     assert compiled == 1                     # what is another file is not taken from there
+    project.environment["HOTRELOAD_RUNTIME_CACHE"] = str(tmp_path / "three" / "main.c")
+    refused = project.scons(code=2)
+    assert "HOTRELOAD_RUNTIME_CACHE" in refused.err and "cannot be used" in refused.err and "unset the variable" in refused.err
