@@ -23,9 +23,12 @@ from .instructions import (
     differ_in,
     field_of,
     goes,
+    has_idle_bits,
     held_in,
+    holds_thread_pointer,
     loads,
     numbers,
+    offset_behind,
     offset_loaded,
     plain,
     signed,
@@ -73,7 +76,8 @@ class Lockstep:
     _statics: dict[int, int] = field(default_factory=dict)       # start in the new image -> start in the process
     _statics_back: dict[int, int] = field(default_factory=dict)
     _constants: dict[int, int] = field(default_factory=dict)
-    _thread_locals: dict[str, int] = field(default_factory=dict)
+    _thread_locals: dict[str, int] = field(default_factory=dict)      # name in the new image -> place in the reserve
+    _thread_locals_back: dict[int, str] = field(default_factory=dict)
     _found_same: set[tuple[int, int, int]] = field(default_factory=set)      # places, and the sizes that they were asked for with
 
     # ---- places -------------------------------------------------------------------------------------------------
@@ -234,7 +238,9 @@ class Lockstep:
         if mine is None or theirs is None:
             return False
         if theirs[0] == RESERVE != mine[0]:
-            return self._thread_locals.setdefault(mine[0], old - mine[1]) == old - mine[1]
+            place = old - mine[1]
+            return self._thread_locals.setdefault(mine[0], place) == place \
+                and self._thread_locals_back.setdefault(place, mine[0]) == mine[0]
         return mine[1] == theirs[1] and (mine[0] == theirs[0] or same_name(mine[0], theirs[0]))
 
     # ---- code ---------------------------------------------------------------------------------------------------
@@ -591,6 +597,9 @@ class _Step:
         """Instructions that differ in numbers alone, each of which means the same."""
         if NUMBER.sub("N", mine.operands) != NUMBER.sub("N", other.operands):
             return False
+        if self._at_thread_local(mine, other):
+            self.token = steps.token_of_numbers(mine)
+            return True
         one, two = numbers(mine.operands), numbers(other.operands)
         fs = "fs:[" in mine.operands
         for a, b in zip(one, two):
@@ -601,6 +610,19 @@ class _Step:
             return False             # prefixes, of which the text says nothing
         self.token = steps.token_of_numbers(mine)
         return True
+
+    def _at_thread_local(self, mine: Instruction, other: Instruction) -> bool:
+        """Whether both refer to one thread-local by a register with the thread pointer."""
+        one, two = offset_behind(mine), offset_behind(other)
+        if one is None or two is None or one[0] != two[0] or not differ_in(mine.data, other.data, [(one[1], two[1])]):
+            return False
+        sizes = self.lock.new.tls_size, self.lock.old.tls_size
+        if not (-sizes[0] <= one[1] < 0 and -sizes[1] <= two[1] < 0):
+            return False
+        code = (decode(side.space.read(start, self.size), start) for side, start in ((self.lock.new, self.new),
+                                                                                     (self.lock.old, self.old)))
+        return all(holds_thread_pointer(c, i.at, one[0]) for c, i in zip(code, (mine, other))) \
+            and self.lock.same_thread_local(one[1] + sizes[0], two[1] + sizes[1])
 
     def _same_number(self, mine: Instruction, other: Instruction, a: int, b: int, fs: bool) -> bool:
         lock = self.lock
@@ -627,6 +649,8 @@ class _Step:
 
     def equivalent(self, ours: list[Instruction], theirs: list[Instruction]) -> tuple[int, int] | None:
         """How many instructions of either side come to the same by relaxation (psABI §B.2, ELF TLS ABI §4.4); None: none do."""
+        if has_idle_bits(ours[0]) or has_idle_bits(theirs[0]):
+            return None
         for rule in (self._address_loaded, self._call_through_word, self._offset_loaded, self._thread_local_address):
             taken = rule(ours, theirs)
             if taken is not None:

@@ -320,6 +320,53 @@ def test_compilers_ways_are_no_differences(first: str, second: str, suffix: str,
     assert verdict.sound, verdict.failed
 
 
+THREAD_LOCALS = """
+#include "case.h"
+NOINLINE int use(int *p) { return ++*p; }
+NOINLINE int first(int n) { return n + 1; }
+void answer(const char *line) { printf("%d\\n", first((int)strlen(line))); }
+"""
+THREAD_LOCALS_ADDED = THREAD_LOCALS.replace("NOINLINE int first(int n) {", """static __thread int one[8], two[8];
+NOINLINE int first(int n) { n += use(one) + use(two) * 3; n += use(one + 2);""")
+
+
+def _other_thread_local(b: Broken) -> None:
+    """The address of `one` where that of `two` is taken, or the contrary: `lea N(%rbx), %rdi` or the like."""
+    code = next(s for s in b.file.symbols if s.name == "first.hr_new")
+    held = b.read(code.value, code.size)
+    places = [at for at in range(code.size - 7) if held[at:at + 2] == b"\x48\x8d" and held[at + 2] >> 6 == 2]
+    one, two = sorted({struct.unpack_from("<i", held, at + 3)[0] for at in places})[:2]
+    at = next(at for at in places if struct.unpack_from("<i", held, at + 3)[0] == one)
+    b.write(code.value + at + 3, struct.pack("<i", two))
+
+
+def test_thread_locals_may_lie_elsewhere_behind_a_register(tmp_path: Path, shared_folder: Path) -> None:
+    made = make(case_of(tmp_path / "case", THREAD_LOCALS, THREAD_LOCALS_ADDED), Configuration.parse("gcc -Os exec"),
+                tmp_path / "build", shared_folder)
+    found = compared(made, 1, made.new[0])
+    assert is_complete(found), found.different
+    assert "first" in compared(made, 1, made.new[0], _other_thread_local).different
+
+
+def _idle_bit(b: Broken) -> None:
+    """REX.B of an operand that is relative to the instruction."""
+    code = next(s for s in b.file.symbols if s.name == "text.hr_new")
+    held = b.read(code.value, code.size)
+    b.write(code.value + next(at for at in range(code.size) if held[at:at + 2] == b"\x48\x8d"), b"\x49")
+
+
+def test_idle_bits_of_prefixes_count(tmp_path: Path, shared_folder: Path) -> None:
+    source = """
+#include "case.h"
+NOINLINE const char *text(int n) { return n > 2 ? "some text" : 0; }
+void answer(const char *line) { puts(text((int)strlen(line))); }
+"""
+    made = make(case_of(tmp_path / "case", source, source.replace("some text", "other text")), Configuration.parse("gcc -O1 pie"),
+                tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0]))
+    assert "text" in compared(made, 1, made.new[0], _idle_bit).different
+
+
 LOCKED = """
 #include "case.h"
 NOINLINE int first(int *to, int n) { return __atomic_add_fetch(to, n, __ATOMIC_SEQ_CST) + 1; }
