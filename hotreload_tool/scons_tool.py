@@ -56,7 +56,7 @@ _STATE = ("baselines", "chains", "compilers", "locks", "objectmaps.json", "objec
           "programs", "runtime")
 # The modules that make an instrumented object of a compiled one.
 INSTRUMENTING = ("__init__", "arch/__init__", "arch/x86_64", "building", "calls", "debuginfo", "digest", "dwarf", "elf",
-                 "errors", "instrument", "names", "objectmap", "settings", "survey", "timings", "typetext", "unwind")
+                 "errors", "heads", "instrument", "names", "objectmap", "settings", "survey", "timings", "typetext", "unwind")
 _helped: list[bool] = []
 _known_flags: dict[tuple[Any, ...], list[str]] = {}       # of `_code_flags`
 
