@@ -77,7 +77,7 @@ def image_request(path: Path, facts: ImageFacts, link: building.LinkRecord, scra
     files = dict(_object_files(facts.maps, link, scratch))
     objects = [ObjectRequest(m.object, str(files[m.object]), False) for m in facts.maps]
     kind: ImageKind = "shared" if facts.kind == "shared" else "program"
-    request = LinkRequest(driver=list(link.driver), cc=list(link.driver), cxx=[], libs=[],
+    request = LinkRequest(driver=list(link.driver), cc=list(link.driver), cxx=list(link.driver), libs=[],
                           libpath=[f"-L{d}" for d in link.directories], flags=[], sources=[])
     return ImageRequest(path.name, str(path.resolve()), kind, objects, request, init)
 

@@ -175,6 +175,25 @@ def test_one_bundle_after_another(work: Workspace) -> None:
         assert [image["generation"] for image in work.status(program)["images"]] == [2]
 
 
+def test_a_new_object_that_code_initialises(work: Workspace) -> None:
+    """A bundle of two builds has a C++ compiler: the one that linked."""
+    shutil.copy(work.path / "main.c", work.path / "main.cc")
+    buffered = "setvbuf(stdout, NULL, _IOLBF, 0)"
+    work.edit("main.cc", buffered, f"try {{ if ({buffered}) throw 1; }} catch (int) {{ }}")
+    gcc(work, "main.cc -x c++ util.c -o prog", compiler="g++")
+    shutil.copy(work.path / "prog", work.path / "base")
+    with work.start(["base"]) as program:
+        program.expect("^ready\n")
+        program.ask("x", r"^hello 1\n")
+        made = 'struct Made { const char *text; Made() { text = getenv("MADE") ? "was" : "made"; } };\nstatic Made made;\n'
+        work.edit("main.cc", "__attribute__", f"#include <stdlib.h>\n{made}__attribute__")
+        work.edit("main.cc", '"hello"', "made.text")
+        gcc(work, "main.cc -x c++ util.c -o prog", compiler="g++")
+        bundle(work, "base", "prog", "new.hotpatch")
+        patch(work, program, "new.hotpatch")
+        program.ask("x", r"^made 2\n", reject="hello")
+
+
 def test_builds_in_two_directories(work: Workspace) -> None:
     """Base and new build need not share a directory; equal sources give no bundle."""
     gcc(work, "main.c util.c -o prog")
