@@ -361,15 +361,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.stubs += [f"{kind}@{label}" for kind in options.stubs for label in cost_programs.CHECKOUTS]
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"programs.json has no {', '.join(unknown)}")
-    with _places(options) as places:
-        results = {}
-        for name in chosen:
-            try:
-                results[name] = measure(known[name], options, places)
-            except (aptsource.Unavailable, cost_programs.Failed) as e:
-                print(f"{name}: left out: {e}", file=sys.stderr)
-                continue
-            print(name, json.dumps(results[name]["variants"]), file=sys.stderr, flush=True)
+    results: dict[str, Any] = {}
+    with contextlib.suppress(KeyboardInterrupt), _places(options) as places:     # Ctrl-C: with the programs that are done
+        measure_all([known[name] for name in chosen], options, places, results)
+    if not results:
+        return 1
     made = result(results, options)
     print("\n\n".join(map(markdown, made.tables)))
     for target in made.targets:
@@ -377,6 +373,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.write:
         print(made.write())
     return 0
+
+
+def measure_all(programs: Sequence[Program], options: argparse.Namespace, places: _Places, results: dict[str, Any]) -> None:
+    """Fills `results`, by the names of the programs."""
+    for program in programs:
+        try:
+            results[program.name] = measure(program, options, places)
+        except (aptsource.Unavailable, cost_programs.Failed) as e:
+            print(f"{program.name}: left out: {e}", file=sys.stderr)
+            continue
+        print(program.name, json.dumps(results[program.name]["variants"]), file=sys.stderr, flush=True)
 
 
 def markdown(table: Table) -> str:
