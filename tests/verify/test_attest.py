@@ -188,6 +188,9 @@ def test_a_bundle_that_is_not_at_hand(program: Program, built: Made,
     assert code == TAMPERED
     problems = document["images"][0]["problems"]
     assert any("foreign code" in p for p in problems) and any("twice: its slot leads to" in p for p in problems)
+    assert cli.main(["attest", str(program.pid), "--image", str(built.image)]) == TAMPERED
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"looked for in {os.environ['HOTRELOAD_DIR']}; if they are elsewhere, set HOTRELOAD_DIR" in said
 
 
 def test_no_such_process(capsys: pytest.CaptureFixture[str]) -> None:
