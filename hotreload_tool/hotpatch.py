@@ -43,7 +43,7 @@ from .difference import entries
 from .errors import HotreloadError, NotForImage, Refusal, Refused
 from .live import LiveState
 from .objectmap import ObjectMap
-from .objectmaps import GivenMaps, ObjectMaps
+from .objectmaps import ObjectMaps
 from .plan import Binding, Plan, make_plan
 from .request import HotpatchRequest, ImageRequest
 
@@ -97,7 +97,7 @@ def run(request: HotpatchRequest) -> int:
     return max((r.exit_code for r in results), default=0)
 
 
-Maps = Callable[[ImageRequest], ObjectMaps | Mapping[str, ObjectMap]]     # of the objects of an image, by name
+Maps = Callable[[ImageRequest], ObjectMaps]     # of the objects of an image
 
 
 def patch_tree(store: Store, request: HotpatchRequest, running: Running, maps_of: Maps | None = None) -> list[report.Result]:
@@ -145,7 +145,7 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
     try:
         builds = builds_to_patch(store, image, running, family)
         with timings.span("maps"):
-            maps: ObjectMaps | Mapping[str, ObjectMap] = maps_of(image) if maps_of else ObjectMaps(store, image.objects)
+            maps = maps_of(image) if maps_of else ObjectMaps(store, image.objects)
     except (HotreloadError, OSError) as e:
         return [_failed(image.name, e)]
     results = []
@@ -157,8 +157,7 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
         except (HotreloadError, OSError) as e:
             attempt.error = e
             results.append(_failed(image.name, e))
-    if isinstance(maps, ObjectMaps):
-        maps.remember()
+    maps.remember()
     return results
 
 
@@ -267,19 +266,10 @@ def _recover(store: Store, image: ImageRequest, status: process.ProcessStatus, l
 # ---- one generation -----------------------------------------------------------------------------
 
 
-def read_maps(image: ImageRequest) -> dict[str, ObjectMap]:
-    """The map of each instrumented object, all of them. Excluded ones have none."""
-    found = {o.name: instrument.carried_map(o.path) for o in image.objects}
-    return {name: m for name, m in found.items() if m is not None}
-
-
-def make_generation(store: Store, build_id: str, image: ImageRequest, maps: ObjectMaps | Mapping[str, ObjectMap],
-                    occupied: int = 0) -> Path | None:
+def make_generation(store: Store, build_id: str, image: ImageRequest, objects: ObjectMaps, occupied: int = 0) -> Path | None:
     """Make the next bundle of a build and append it to the build's chain; None if nothing changed. Raises Refused.
 
-    `maps`: of the objects, read already or not. `occupied`: the image-relative address up to which some process has its arena
-    in use, by what was withdrawn since too."""
-    objects = maps if isinstance(maps, ObjectMaps) else GivenMaps(maps)
+    `occupied`: the image-relative address up to which some process has its arena in use, by what was withdrawn since too."""
     with store.locked(build_id):
         return store.with_index(build_id, lambda: _make_generation(store, build_id, image, objects, occupied))
 

@@ -16,6 +16,7 @@ from .baseline import Store
 from .errors import HotreloadError, Refused
 from .live import ImageFacts
 from .objectmap import ObjectMap
+from .objectmaps import GivenMaps
 from .request import ImageKind, ImageRequest, LinkRequest, ObjectRequest
 
 STATE = ".hotreload"      # the default of HOTRELOAD_DIR
@@ -52,7 +53,7 @@ def make(base: Path, new: Path, earlier: Sequence[Path] = (), state: Path | None
         plainparts.check(plain, record.plain(new_id))
         for path in earlier:
             store.append(build_id, bundle.read(path))
-        maps = {m.object: m for m in new_facts.maps}
+        maps = GivenMaps({m.object: m for m in new_facts.maps})
         made = hotpatch.make_generation(store, build_id, image, maps)
         return Made(bundle.read(made) if made else None, build_id, known is not None)
 

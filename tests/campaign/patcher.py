@@ -13,6 +13,7 @@ from builds import run_tool
 from hotreload_tool import abi, bundle, hotpatch, instrument, process
 from hotreload_tool.baseline import Store
 from hotreload_tool.errors import Refusal, Refused
+from hotreload_tool.objectmaps import ObjectMaps
 from hotreload_tool.request import ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from livetools import Program as Process
 
@@ -45,7 +46,7 @@ class Patcher:
     def patch(self, pid: int, request: ImageRequest) -> list[str] | None:
         """Patch the process; unique names of the variables that the patch brought, None if nothing changed. Raises Refused
         (also for what the agent does not support), NotLive, HotreloadError."""
-        made = hotpatch.make_generation(self.store, self.build_id, request, hotpatch.read_maps(request))
+        made = hotpatch.make_generation(self.store, self.build_id, request, ObjectMaps(self.store, request.objects))
         if made is None:
             return None
         try:

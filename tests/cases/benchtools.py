@@ -11,6 +11,7 @@ from casetools import Builder, configurations
 
 from hotreload_tool import bundle, hotpatch, process
 from hotreload_tool.baseline import Store
+from hotreload_tool.objectmaps import ObjectMaps
 from livetools import Program, clean_environment
 
 CONFIGURATION = next(c for c in configurations(False) if c.compiler == "gcc")
@@ -60,7 +61,7 @@ class Bench:
         version = self.builder.case.first
         version.source.write_text(source)
         request = self.builder.request(self.program, self.builder.objects(version), "merge")
-        made = hotpatch.make_generation(self.store, self.build_id, request, hotpatch.read_maps(request), free_from)
+        made = hotpatch.make_generation(self.store, self.build_id, request, ObjectMaps(self.store, request.objects), free_from)
         assert made is not None
         return made
 

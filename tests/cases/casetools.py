@@ -20,6 +20,7 @@ import stubkind
 from hotreload_tool import bundle, compiler, elf, hotpatch, instrument, names, process
 from hotreload_tool.baseline import Store
 from hotreload_tool.errors import Refused
+from hotreload_tool.objectmaps import ObjectMaps
 from hotreload_tool.request import ImageRequest, LinkRequest, ObjectRequest
 from livetools import LiveError, Program, clean_environment
 
@@ -340,7 +341,7 @@ class Run:
     def make(self, version: Version, objects: Mapping[str, Path], kind: str, codes: Sequence[str]) -> Path | None:
         request = self.builder.request(self.program, objects, version.value("Init", self.configuration, "merge") or "")
         try:
-            made = hotpatch.make_generation(self.store, self.build_id, request, hotpatch.read_maps(request))
+            made = hotpatch.make_generation(self.store, self.build_id, request, ObjectMaps(self.store, request.objects))
         except Refused as e:
             said = "\n".join(map(str, e.refusals))
             assert kind == "refuse", f"{version.source} ({self.configuration}): refused: {said}"

@@ -16,6 +16,7 @@ from casetools import Builder, Case, Configuration, read_case
 
 from hotreload_tool import abi, hotpatch
 from hotreload_tool.baseline import Store
+from hotreload_tool.objectmaps import ObjectMaps
 from hotreload_tool.verify.linked import DT_STRSZ, DT_STRTAB, DT_SYMTAB, DT_VERSYM, Linked, Segment
 from hotreload_tool.verify.tables import Payload
 
@@ -41,7 +42,7 @@ def make(case: Case, configuration: Configuration, folder: Path, shared: Path) -
     for version in case.versions[1:]:
         objects = builder.objects(version)
         request = builder.request(made.image, objects, version.value("Init", configuration, "merge") or "")
-        bundle = hotpatch.make_generation(store, build_id, request, hotpatch.read_maps(request))
+        bundle = hotpatch.make_generation(store, build_id, request, ObjectMaps(store, request.objects))
         assert bundle is not None, f"version {version.number} changes nothing"
         made.bundles.append(bundle)
         made.new.append(folder / f"new{version.number}")
