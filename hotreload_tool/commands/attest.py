@@ -87,7 +87,7 @@ def _result(pid: int, found: list[attest.Attested], answered: bool) -> report.Re
             lines.append(report.Line(f"{head}: {said}; code, constants and slots are what image and bundles say", "bold green"))
             lines.append(report.Line(f"  build-id {one.build_id}; {report.size(one.checked.get('bytes', 0))} and "
                                      f"{report.plural(one.checked.get('slots', 0), 'slot')} compared", "dim"))
-    if any("at hand" in problem for one in found for problem in (*one.problems, one.unknown or "")):
+    if any(one.not_at_hand for one in found):
         problems.append(report.Line(f"  images and bundles were looked for in {state_directory()}; if they are elsewhere, set "
                                     "HOTRELOAD_DIR to the build's .hotreload, or name them by --image and --bundle"))
     if not answered:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import abi
 from ..names import BODY_SUFFIX
 from ..payload import NEW_SUFFIX
-from . import container, heads, tables
+from . import container, heads, tables, transience
 from .linked import PF_W, PF_X, Linked, Segment, Unreadable
 from .memory import Loaded, Mapping, Memory
 from .side import Side
@@ -33,6 +32,7 @@ class Attested:
     generation: int = 0                        # that is live, by what the slots hold
     ids: list[str] = field(default_factory=list)       # of the live generations, oldest first
     unknown: str = ""                          # why it could not be compared at all
+    not_at_hand: bool = False                  # whether the image, or what brought some of its code, is not among what is known
     problems: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)     # whose code, slot or constants are not what they should be
     checked: dict[str, int] = field(default_factory=dict)  # bytes and slots that were compared
@@ -74,6 +74,7 @@ def attest(memory: Memory, loaded: Loaded, what: Known) -> Attested:
     found = Attested(loaded.path, loaded.build_id)
     if loaded.build_id not in what.images:
         found.unknown = f"no image with build-id {loaded.build_id} is at hand; name it with --image"
+        found.not_at_hand = True
         return found
     image = what.images[loaded.build_id][1]
     try:
@@ -87,7 +88,7 @@ class _Work:
     def __init__(self, memory: Memory, loaded: Loaded, image: Linked, payloads: Sequence[Payload], found: Attested) -> None:
         self.memory, self.bias, self.image, self.found = memory, loaded.bias, image, found
         self.mapped = sorted((p for p in payloads if self._is_mapped(p)), key=lambda p: p.header.generation)
-        self.superseded = [p for p in payloads if p.header.flags & abi.PayloadFlags.TRANSIENT and p not in self.mapped]
+        self.superseded = [p for p in payloads if transience.is_marked(p) and p not in self.mapped]
         self.chain = self._chain()
         self.space = Space(image, self.chain)
         self.side = Side(self.space)
@@ -173,6 +174,7 @@ class _Work:
                 what = "code" if "x" in mapping.mode else "content"
                 self._problem("", f"foreign {what}: {low:#x}..{high:#x} in the arena ({mapping.path or 'memory without a file'}) "
                               "belongs to no bundle at hand")
+                self.found.not_at_hand = True
         for load in self.image.loads:
             if load.flags & PF_X:
                 for mapping in self.memory.mappings:
