@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import re
@@ -11,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
-from .arch import x86_64
+from . import arch, building
 
 # -fno-ipa-ra: a caller must not rely on the registers a replaceable callee leaves alone.
 # -fno-gnu-unique: STB_GNU_UNIQUE symbols cannot be reached PC-relative from a payload.
@@ -86,7 +85,7 @@ def identity(command: Sequence[str], language: str, environment: Mapping[str, st
             found = os.stat(path)
             files.append((os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ino))
     about = (list(command), files, language, stubs, CANDIDATES, [environment.get(name) for name in _FINDS])
-    return hashlib.blake2b(repr(about).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return building.digest_of(repr(about))
 
 
 def _write(path: str, text: str) -> None:
@@ -125,7 +124,7 @@ def _flags(command: tuple[str, ...], language: str, environment: tuple[tuple[str
 
 def _for_stubs(stubs: str, candidate: tuple[str, ...]) -> tuple[str, ...]:
     """A set of flags for a kind of stubs. Calls of functions that have heads need no other way."""
-    return (*(flag for flag in candidate if flag != _CALLS), x86_64.HEAD_FLAG) if stubs == "entry" else candidate
+    return (*(flag for flag in candidate if flag != _CALLS), arch.NATIVE.HEAD_FLAG) if stubs == "entry" else candidate
 
 
 def _try(command: Sequence[str], options: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from . import difference, mapped, objectmap
-from .arch.x86_64 import HEAD_SIZE
+from . import arch, difference, mapped, objectmap
 from .difference import Definition
 from .fragments import Fragment, Functions
 from .layered import Layered, Lookup
@@ -367,7 +366,7 @@ class Index:
         entry = self.entry(row.object, row.position)
         return LiveFunction(name, self.objects[row.object], row.entry, row.slot if row.flags & _SLOT else None,
                             row.body if row.flags & _BODY else None, entry.size - row.lead, entry.digest, entry.signature, 0,
-                            row.lead, row.body - HEAD_SIZE if row.flags & _HAS_HEAD else None)
+                            row.lead, row.body - arch.NATIVE.HEAD_SIZE if row.flags & _HAS_HEAD else None)
 
     def data(self, name: str) -> LiveData | None:
         row = self._row("n", name)

@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, MutableMapping, Seque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import difference
-from .arch.x86_64 import HEAD_END, HEAD_SIZE
+from . import arch, difference
 from .difference import Definition, Retired
 from .errors import Damaged, NotForImage, Refusal, Refused
 from .layered import Layered, later
@@ -310,7 +309,7 @@ def _add_definition(live: LiveState, symbols: _Symbols, name: str, definition: D
         if body is None:
             raise Damaged(live.path, slot.name, f"the slot at {slot.address:#x} holds no address of code")
     lead = symbols.lead(symbol, name, body, entry.size) if body is not None else 0
-    head = None if body is None or body != symbol.address + lead or not lead else body - HEAD_SIZE
+    head = None if body is None or body != symbol.address + lead or not lead else body - arch.NATIVE.HEAD_SIZE
     live.functions[name] = LiveFunction(name, obj, symbol.address, slot.address if slot else None, body, entry.size - lead,
                                         entry.digest, entry.signature, 0, lead, head)
 
@@ -355,7 +354,7 @@ class _Symbols:
     def lead(self, function: ImageSymbol, name: str, body: int, size: int) -> int:
         """Bytes of a head between the start of a function's code, which is `function` or another name's, and `body`."""
         code = function if function.address <= body < function.address + size else self.find(name + BODY_SUFFIX)
-        return body - code.address if code is not None and 0 <= body - code.address <= HEAD_END else 0
+        return body - code.address if code is not None and 0 <= body - code.address <= arch.NATIVE.HEAD_END else 0
 
     def _behind_its_code(self, name: str, candidates: list[ImageSymbol]) -> list[ImageSymbol]:
         """Those that can be the stub of `name`, which lies right behind the code; none if the image has no such code."""
@@ -367,7 +366,7 @@ class _Symbols:
                                    "rename it and restart the program, or link it with another linker than mold")])
         slot = self.find(name + SLOT_SUFFIX)
         body = self.slots.get(slot.address, 0) if slot is not None else 0
-        with_head = [c for c in candidates if 0 < body - c.address <= HEAD_END]
+        with_head = [c for c in candidates if 0 < body - c.address <= arch.NATIVE.HEAD_END]
         codes = [s for found in (self._hidden, self._local) for s in found.get(name + BODY_SUFFIX, ())]
         return with_head or [c for c in candidates for code in codes if 0 < c.address - code.address - code.size <= _BEHIND]
 

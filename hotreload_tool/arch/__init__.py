@@ -5,6 +5,7 @@ from types import ModuleType
 
 from . import x86_64
 
+NATIVE: ModuleType = x86_64      # the CPU that the compilers we call, the runtime and all images that are taken are for
 _BY_MACHINE: dict[int, ModuleType] = {x86_64.EM: x86_64}
 
 
