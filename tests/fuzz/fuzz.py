@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -116,15 +116,14 @@ def _once(run: Any, data: bytes) -> Any:
 
 
 def fuzz(target: targets.Target, executions: int, seconds: float, seed: int, keep: Path | None,
-         saved: Callable[[Result], None] = lambda r: None) -> Result:
-    """`saved` gets the figures once a minute: a long run may be ended."""
+         saved: Callable[[Result], None] = lambda r: None, asked_to_end: Sequence[int] = ()) -> Result:
+    """`saved` gets the figures once a minute. The run ends early when `asked_to_end` is not empty any more."""
     random, pool = Random(f"{seed} {target.name}"), list(target.seeds)
     coverage = Coverage([REPO / "hotreload_tool" / f for f in target.files])
     result = Result(target.name, lines=len(coverage.all))
     for good in target.seeds:
         answer, _ = coverage.traced(target.run, good)
         assert answer not in ("refused", "not signed"), f"{target.name}: a good input is refused"
-    asked_to_end = _when_asked_to_end()
     started = last = time.monotonic()
     while result.executions < executions and time.monotonic() - started < seconds and len(result.findings) < _MOST_FINDINGS \
             and not asked_to_end:
@@ -229,10 +228,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    asked = _arguments()
+    asked, asked_to_end = _arguments(), _when_asked_to_end()
     results = merged([Result(**r) for f in asked.figures for r in json.loads(f.read_text())])
     with tempfile.TemporaryDirectory(prefix="hr-fuzz-") as folder:
         for name in [] if asked.figures else asked.target or targets.NAMES:
+            if asked_to_end:
+                break
             home = Path(asked.seeds or folder, name)
             home.mkdir(parents=True, exist_ok=True)
             target = targets.of(name, home)
@@ -241,7 +242,7 @@ def main() -> int:
                 print(_once(target.run, asked.input.read_bytes()))
                 return 0
             r = fuzz(target, asked.executions, 60 * asked.minutes, asked.seed, asked.findings,
-                     lambda now: _save(asked.json, [*results, now]))
+                     lambda now: _save(asked.json, [*results, now]), asked_to_end)
             results.append(r)
             print(f"{name}: {r.executions} executions in {r.seconds:.0f} s, {r.answers}, {r.reached} of {r.lines} lines, "
                   f"{r.seeds} new seeds, slowest {r.slowest:.2f} s", *r.findings, sep="\n  ", flush=True)

@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from inotify_simple import INotify, flags
 
 REPO = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("fuzz.py")
@@ -50,25 +49,21 @@ def test_a_finding_is_told_and_kept(tmp_path: Path) -> None:
 
 def test_a_run_that_is_ended_has_its_figures(tmp_path: Path) -> None:
     figures, seeds = tmp_path / "figures.json", tmp_path / "seeds"
-    command = [sys.executable, DRIVER, "--target", "elf", "--executions", "100000000", "--json", figures, "--seeds", seeds]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        until = time.monotonic() + 120
-        while not _handles(run.pid, signal.SIGTERM) and time.monotonic() < until:
-            time.sleep(0.02)
-        run.terminate()
-        said, _ = run.communicate(timeout=60)
-    finally:
-        run.kill()
-        run.wait()
+    command = [sys.executable, DRIVER, "--target", "elf", "--target", "key", "--executions", "100000000", "--json", figures,
+               "--seeds", seeds]
+    with INotify() as notify:
+        notify.add_watch(tmp_path, flags.CREATE)
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert [event.name for event in notify.read(timeout=120_000)] == ["seeds"]      # it listens when it makes them
+            run.terminate()
+            said, _ = run.communicate(timeout=120)
+        finally:
+            run.kill()
+            run.wait()
     assert run.returncode == 0 and "elf: " in said
     result, = json.loads(figures.read_text())
     assert 0 <= result["executions"] < 100000000 and not result["findings"]
-
-
-def _handles(pid: int, number: int) -> bool:
-    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) >> number - 1 & 1)
 
 
 def test_the_page_has_a_row_for_each_target() -> None:
