@@ -19,6 +19,7 @@ from .report import Document, readable_name
 _SUFFIX = ".guard"
 _SLICE = 0.1           # seconds between two looks at a report, while the process lives
 _GRACE = 2.0           # seconds that an agent may need to say that a guard's time is over
+_COURSE = 2.0          # seconds that a signal may need to end a process, once the report of the crash is written
 
 
 class Crashed(HotreloadError):
@@ -75,6 +76,8 @@ def _watch(pid: int, said: Document) -> tuple[Document, bool]:
             while said["state"] == "armed" and not ended and time.time() < until:
                 ended = bool(selector.select(_SLICE))
                 said = read(pid) or said
+            if not ended and said["state"] == "fired" and not said["resumed"]:
+                ended = bool(selector.select(_COURSE))
     finally:
         os.close(handle)
     # A program that polls says so at its next poll; a crash after that time is none of the guard's.
