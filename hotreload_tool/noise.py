@@ -109,7 +109,7 @@ class OldCode:
         self._allocated = [s for s in file.sections if s.flags & elf.SHF_ALLOC and not s.flags & elf.SHF_TLS]
         self._lines: LineTable | None = None
         self._lsdas: dict[int, int] | None = None
-        self.cpu = arch.x86_64
+        self.cpu = arch.NATIVE
 
     @functools.cached_property
     def directories(self) -> set[str]:

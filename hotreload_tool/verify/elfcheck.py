@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import abi, arch, names
 from ..payload import NEW_SUFFIX
-from . import frames, heads, tables
+from . import frames, heads, tables, transience
 from .linked import (
     DT_FLAGS,
     DT_STRSZ,
@@ -26,7 +26,7 @@ from .linked import (
 from .space import Space, stub_slot
 from .tables import Payload
 
-_PAGE = arch.x86_64.PAGE
+_PAGE = arch.NATIVE.PAGE
 _DF_TEXTREL = 4
 _START_TAGS = {12: "DT_INIT", 13: "DT_FINI", 27: "DT_INIT_ARRAYSZ", 28: "DT_FINI_ARRAYSZ", 33: "DT_PREINIT_ARRAYSZ"}
 _BARE = {"__clang_call_terminate"}        # it calls std::terminate, nothing unwinds through it, and clang describes it nowhere
@@ -111,7 +111,7 @@ def arena_problems(payload: Payload, entry: dict[str, Any], space: Space, earlie
                f"{entry['arena'][0]:#x}..{entry['arena'][1]:#x}")
     held = {r.slot: r.new for other in earlier for r in other.redirects}
     for other in earlier:
-        superseded = other.header.flags & abi.PayloadFlags.TRANSIENT and not any(
+        superseded = transience.is_marked(other) and not any(
             other.start <= code < other.end for code in held.values())
         if payload.start < other.end and other.start < payload.end and not superseded:
             yield f"generation {other.header.generation} occupies {other.start:#x}..{other.end:#x} already"

@@ -35,7 +35,7 @@ class Instruction(NamedTuple):
 @lru_cache(maxsize=2048)       # the new image's code is asked for twice, and again with the next bundle
 def decode(code: bytes, address: int) -> list[Instruction]:
     return [Instruction(at, size, m.rpartition(" ")[2], o, code[at - address:at - address + size])
-            for at, size, m, o in arch.x86_64.disassembly(code, address)]
+            for at, size, m, o in arch.NATIVE.disassembly(code, address)]
 
 
 def plain(word: bytes, side: Side) -> Pointer | None:

@@ -188,7 +188,7 @@ def _targets(code: bytes, address: int) -> list[tuple[int, int, int, bool]]:
     """(instruction, its size, address it refers to, whether it goes there) for direct branches and operands relative to the
     instruction."""
     found = []
-    for at, size, mnemonic, operands in arch.x86_64.disassembly(code, address):
+    for at, size, mnemonic, operands in arch.NATIVE.disassembly(code, address):
         if "rip" in operands:
             match = _TARGET.search(operands)
             if match:

@@ -14,7 +14,7 @@ from . import tables
 from .linked import PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, Linked
 from .tables import Payload
 
-_PAGE = arch.x86_64.PAGE
+_PAGE = arch.NATIVE.PAGE
 _LEA = re.compile(rb"(?=\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d](....))", re.DOTALL)      # lea disp32(%rip), behind any prefixes
 _LEA_SIZE = 6
 _ENTRY = 4                # bytes, of a jump table in position-independent code
