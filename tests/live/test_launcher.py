@@ -368,3 +368,23 @@ def test_projects_share_the_compiled_runtime(work: Workspace) -> None:
             program.expect("^ready\n")
             assert len(work.status(program)["images"]) == 1
     assert len(os.listdir(work.path / "shared/launcher")) == 1
+
+
+# ---- beside other tools --------------------------------------------------------------------------------------------
+
+_TYPES = """
+struct point { int x, y; struct point *next; };
+struct box { struct point corner; struct { int wide, high; } size; };
+struct box *make(struct point *at, int wide);
+"""
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not there")
+def test_under_valgrind(work: Workspace) -> None:
+    """Older ones read the debug information of such a program only as DWARF 4."""
+    (work.path / "util.h").write_text(HEADER + _TYPES)
+    (work.path / "main.c").write_text(MAIN + "int wide(struct box *b) { return b->size.wide + b->corner.next->x; }\n")
+    gcc(work, "-O2 -gdwarf-4 main.c util.c -o program")
+    done = run(["valgrind", "--error-exitcode=9", "./program"], cwd=work.path, env=work.env, code=0, stdin="say\n")
+    assert done.out == "ready\nhello 1\n"
+    assert "ERROR SUMMARY: 0 errors" in done.err
