@@ -37,6 +37,7 @@ from . import abi, arch, bundle, elf, index, mapped, steps
 from .bundle import Bundle
 from .elf import Elf, ElfError, Section
 from .errors import Damaged, HotreloadError, NotForImage, Refusal, Refused, about
+from .garbage import not_collected
 from .live import NO_ID, ImageFacts, ImageSymbol, LiveState, TlsSegment, apply_generations, from_image
 from .names import MAP_SECTION, NOTE_OWNER, SLOT_SUFFIX
 from .objectmap import MapError, unpack_all
@@ -66,6 +67,7 @@ _HR_IMAGE_HEAD, _HR_IMAGE_ARENA, _DISTANCE = struct.Struct("<II"), 24, struct.St
 _POINTER = struct.Struct("<Q")
 
 
+@not_collected()
 def read_image(path: Path | str, called: Path | str | None = None) -> ImageFacts:
     """What the tool needs to know of a linked image; messages speak of the file as `called`.
 
@@ -332,6 +334,7 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
         return build_id
 
+    @not_collected()
     def _file(self, temporary: Path, path: Path | str, program: str, plain: Mapping[str, str] | None,
               found: Stamp | None) -> None:
         """Complete the directory, then let it appear under its name in one step."""
@@ -749,6 +752,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+@not_collected()
 def _write_index(path: Path, image: Path, facts: ImageFacts) -> None:
     """Make the index of an image, if its maps and symbols fit together; who needs the live state is told why they do not."""
     with contextlib.suppress(HotreloadError, index.BadIndex):

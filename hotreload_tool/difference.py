@@ -46,9 +46,9 @@ def is_strong(definition: Definition) -> bool:
 
 def prevailing(definitions: Iterable[Definition]) -> Definition | None:
     """The definition that the linker took, of all those of one name in link order: a strong one, else the first."""
-    found = None
+    found, weak = None, getattr(definitions, "weak", False)
     for definition in definitions:
-        if is_strong(definition):
+        if weak or is_strong(definition):
             return definition
         found = found or definition
     return found

@@ -1,7 +1,7 @@
 """A mapping that lies over another one, which may be large, on disk, and is never changed."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 V = TypeVar("V")
@@ -11,7 +11,7 @@ _GONE: Any = object()
 class Lookup(Mapping[str, V]):
     """A mapping by functions: `find` gives what a name has, or None; `names` all names, which may cost a lot."""
 
-    def __init__(self, find: Callable[[str], V | None], names: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, find: Callable[[str], V | None], names: Callable[[], Collection[str]]) -> None:
         self._find, self._names = find, names
 
     def __getitem__(self, name: str) -> V:
@@ -73,7 +73,7 @@ class Layered(MutableMapping[str, V]):
         yield from (name for name, value in self._changes.items() if value is not _GONE and name not in self._base)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._base) + sum((value is not _GONE) - (name in self._base) for name, value in self._changes.items())
 
     def changed(self, name: str) -> bool:
         """Whether `name` is, or was, something else than in the mapping below."""

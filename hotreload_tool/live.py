@@ -7,11 +7,14 @@ all names of one only where there is no other way.
 from __future__ import annotations
 
 import dataclasses
+import heapq
+import itertools
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import arch, difference
+from .definers import Definers, Redefined
 from .difference import Definition, Retired
 from .errors import Damaged, NotForImage, Refusal, Refused
 from .layered import Layered, later
@@ -139,17 +142,22 @@ class LiveState:
     symbols: MutableMapping[str, int] = field(default_factory=dict)     # of the image's uninstrumented parts
     tls_symbols: MutableMapping[str, int] = field(default_factory=dict)  # the same for thread-locals: offsets
     ifuncs: set[str] = field(default_factory=set)                       # resolved at load time: no address to bind to
-    definitions: MutableMapping[str, tuple[Definition, ...]] = field(default_factory=dict)    # name -> who, in link order
-    order: dict[str, int] = field(default_factory=dict)                 # object -> position in link order
+    definitions: MutableMapping[str, Collection[Definition]] = field(default_factory=dict)    # name -> who, in link order
+    order: MutableMapping[str, int] = field(default_factory=dict)       # object -> position in link order
     retired_statics: dict[str, dict[str, Retired]] = field(default_factory=dict)  # object -> name in `data` -> static local
     knew: set[tuple[str, str]] = field(default_factory=set)             # (object, printed type) that a generation's map had
     brought: set[str] = field(default_factory=set)                      # objects of which a generation brought code or data
     past_types: dict[str, dict[str, str | None]] = field(default_factory=dict)  # printed type that left -> digest -> layout
     index: Index | None = None                                          # of the image
 
-    def redefined(self, news: Mapping[str, ObjectMap | None]) -> dict[str, tuple[Definition, ...]]:
+    def position(self, obj: str) -> int:
+        """Of an object in link order; one that is not part of the image yet comes last."""
+        found = self.order.get(obj)
+        return len(self.order) if found is None else found
+
+    def redefined(self, news: Mapping[str, ObjectMap | None]) -> dict[str, Collection[Definition]]:
         """Who defines each name that an object of `news` defines or used to define, once `news` are in (None: an object
-        that is no longer part of the image). Names that nobody defines any more have an empty tuple."""
+        that is no longer part of the image). Names that nobody defines any more have an empty collection."""
         names: dict[str, list[Definition]] = {}
         for obj in news:
             for entry in difference.entries(self.maps[obj]) if obj in self.maps else []:
@@ -157,10 +165,13 @@ class LiveState:
         for obj, new in news.items():
             for entry in difference.entries(new) if new else []:
                 names.setdefault(entry.name, []).append(Definition(obj, entry))
-        for name, found in names.items():
-            found += [d for d in self.definitions.get(name, ()) if d.object not in news]
-            found.sort(key=lambda d: self.order.get(d.object, len(self.order)))
-        return {name: tuple(found) for name, found in names.items()}
+        objects = frozenset(news)
+        return {name: self._with(found, self.definitions.get(name, ()), objects) for name, found in names.items()}
+
+    def _with(self, found: list[Definition], known: Collection[Definition], news: frozenset[str]) -> Collection[Definition]:
+        if isinstance(known, Definers):
+            return Redefined(known, news, [(self.position(d.object), d) for d in found])
+        return tuple(sorted([*found, *(d for d in known if d.object not in news)], key=lambda d: self.position(d.object)))
 
     def may_know_type(self, name: str) -> bool:
         """Whether the process ever had code or data of an object file that ever had a type of this printed name. If not, no
@@ -173,7 +184,8 @@ class LiveState:
         """Maps of the image as it was linked: at least those of objects that have something (Index.users), and `also`."""
         if self.index is None:
             return self.facts.maps
-        found = (self.index.map(obj) for obj in (*self.index.users(kind, name), *also))
+        index = self.index
+        found = itertools.chain(map(index.map_of, index.users(kind, name)), map(index.map, also))
         return (m for m in found if m is not None)
 
     def _is_linked(self, m: ObjectMap) -> bool:
@@ -185,13 +197,13 @@ class LiveState:
         """Objects that may refer to one of `names`: all that do are among them."""
         if self.index is None:
             return list(self.maps)
-        found = {obj for name in names for obj in self.index.users("i", name)}
-        return [*dict.fromkeys((*sorted(found, key=lambda o: self.order[o]), *later(self.maps)))]
+        found = {number for name in names for number in self.index.users("i", name)}
+        return [*dict.fromkeys((*map(self.index.object, sorted(found)), *later(self.maps)))]
 
     def virtuals_of(self, name: str) -> str | None:
         """The virtual functions of a class as the first object has them that knows it (ObjectMap.virtuals)."""
-        having = list(self.maps) if self.index is None else [*self.index.users("v", name), *later(self.maps)]
-        for obj in sorted(set(having), key=lambda o: self.order[o]):
+        linked = map(self.index.object, self.index.users("v", name)) if self.index is not None else iter(())
+        for obj in heapq.merge(linked, sorted(later(self.maps), key=self.position), key=self.position):
             if obj in self.maps and name in self.maps[obj].virtuals:
                 return self.maps[obj].virtuals[name]
         return None
@@ -215,7 +227,7 @@ class LiveState:
 
     def foreign_vtables(self) -> list[str]:
         """Tables of virtual functions in parts that are not instrumented."""
-        known = self.symbols if self.index is None else self.index.header["vtables"]
+        known = self.symbols if self.index is None else self.index.vtables()
         return [name for name in known if difference.is_users_vtable(name)]
 
     def tls_reserve(self) -> ImageSymbol | None:
@@ -246,7 +258,7 @@ class LiveState:
         return dataclasses.replace(
             self, maps=_copied(self.maps), functions=_copied(self.functions), data=_copied(self.data),
             types=_copied(self.types), definitions=_copied(self.definitions),
-            order=dict(self.order), payloads=list(self.payloads), knew=set(self.knew), brought=set(self.brought),
+            order=_copied(self.order), payloads=list(self.payloads), knew=set(self.knew), brought=set(self.brought),
             past_types={name: dict(layouts) for name, layouts in self.past_types.items()},
             retired_statics={obj: dict(found) for obj, found in self.retired_statics.items()})
 
@@ -481,7 +493,7 @@ def _entry_of(state: LiveState, record: Mapping[str, Any],
     return found
 
 
-def _replace_maps(state: LiveState, news: Mapping[str, ObjectMap], redefined: Mapping[str, tuple[Definition, ...]]) -> None:
+def _replace_maps(state: LiveState, news: Mapping[str, ObjectMap], redefined: Mapping[str, Collection[Definition]]) -> None:
     for obj, new in news.items():
         old = state.maps.get(obj)
         if old is None or new.types != old.types:

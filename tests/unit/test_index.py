@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mapmaker import fn, image, objmap, static, var
 
-from hotreload_tool import index
+from hotreload_tool import difference, index
+from hotreload_tool import live as live_module
 from hotreload_tool.index import BadIndex, Index
 from hotreload_tool.live import ImageSymbol, LiveState, from_image
 from hotreload_tool.objectmap import ObjectMap
@@ -50,9 +51,21 @@ def names(live: LiveState) -> Iterator[str]:
     yield from ("nowhere", "", *live.functions, *live.data, *live.symbols, *live.tls_symbols, *live.definitions)
 
 
+@pytest.fixture(params=[False, True], ids=["few", "many"], autouse=True)
+def _many_definers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who defines a name is read at once, or piece by piece as if they were many."""
+    if request.param:
+        monkeypatch.setattr(index, "_FEW", 0)
+        monkeypatch.setattr(index, "_CHUNK", 1)
+
+
+def hypothetical(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
 @given(found=maps(), without=st.sets(st.sampled_from(["c1", "w1", "f_a.o", "v_a.o"])),
        heads=st.sets(st.sampled_from(["c1", "w1", "f_b.o", "g~a.o"])))
-@settings(max_examples=25, deadline=None)
+@hypothetical(15)
 def test_every_lookup_gives_what_reading_gives(tmp_path_factory: pytest.TempPathFactory, found: list[ObjectMap],
                                                without: set[str], heads: set[str]) -> None:
     facts = image(*found, extra=EXTRA, without=without, heads=heads)
@@ -61,7 +74,8 @@ def test_every_lookup_gives_what_reading_gives(tmp_path_factory: pytest.TempPath
         for what in ("functions", "data", "symbols", "tls_symbols", "definitions"):
             mine, theirs = getattr(live, what).get(name), getattr(whole, what).get(name)
             assert (tuple(map(tuple, mine)) if what == "definitions" and mine else mine) == theirs, (what, name)
-    assert {**live.maps} == whole.maps and live.order == whole.order and live.ifuncs == whole.ifuncs
+    assert len(live.order) == len(whole.order) and live.order == whole.order
+    assert {**live.maps} == whole.maps and live.ifuncs == whole.ifuncs
     assert {t: live.types.get(t) for t in TYPES} == {t: whole.types.get(t) for t in TYPES}
     assert all(live.may_know_type(t) == whole.may_know_type(t) for t in ("struct A", "struct B", "struct C"))
     assert all(live.virtuals_of(c) == whole.virtuals_of(c) for c in ("struct A", "struct B"))
@@ -73,7 +87,7 @@ def test_every_lookup_gives_what_reading_gives(tmp_path_factory: pytest.TempPath
 
 
 @given(found=maps(), edited=maps())
-@settings(max_examples=25, deadline=None)
+@hypothetical(15)
 def test_plans_are_the_same(tmp_path_factory: pytest.TempPathFactory, found: list[ObjectMap], edited: list[ObjectMap]) -> None:
     facts = image(*found, extra=EXTRA)
     live, whole = indexed(tmp_path_factory.mktemp("index"), facts, refusals=True), from_image(facts)
@@ -83,6 +97,46 @@ def test_plans_are_the_same(tmp_path_factory: pytest.TempPathFactory, found: lis
     assert make_plan(live, news) == wanted
     unchanged = {o for o, m in news.items() if m is not None and live.unchanged(o, index.digest(m.pack().rstrip(b"\0")))}
     assert make_plan(live, {o: m for o, m in news.items() if o not in unchanged}) == wanted
+
+
+@given(found=maps(), steps=st.lists(maps(), min_size=1, max_size=3), left=st.sets(st.sampled_from(OBJECTS)))
+@hypothetical(15)
+def test_who_defines_a_name_after_generations(tmp_path_factory: pytest.TempPathFactory, found: list[ObjectMap],
+                                              steps: list[list[ObjectMap]], left: set[str]) -> None:
+    facts = image(*found, extra=EXTRA)
+    live, whole = indexed(tmp_path_factory.mktemp("index"), facts, refusals=True), from_image(facts)
+    for step in steps:
+        news = {m.object: m for m in step if m.object not in left}
+        for state in (live, whole):
+            live_module._replace_maps(state, news, state.redefined(news))
+        assert [*live.order] == [*whole.order] and len(live.order) == len(whole.order) and live.order == whole.order
+        for name in names(whole):
+            mine, theirs = live.definitions.get(name, ()), whole.definitions.get(name, ())
+            assert mine == theirs and len(mine) == len(theirs) and bool(mine) == bool(theirs), name
+            assert difference.prevailing(mine) == difference.prevailing(theirs)
+            assert all(d in mine for d in theirs)
+
+
+def test_a_patch_looks_at_no_more_of_a_larger_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All objects have one inline function. One of the units is edited."""
+    looked_at: list[int] = []
+    made = index._Definition.__init__
+    monkeypatch.setattr(index._Definition, "__init__", lambda self, *args: (looked_at.append(1), made(self, *args))[1])
+    monkeypatch.setattr(index, "_FEW", 4)
+    found = []
+    for count in (8, 800):
+        (folder := tmp_path / str(count)).mkdir()
+        units = [objmap(f"{n:03}.o", fn(f"f{n}", "1", ["inline"]), fn("inline", binding="weak", comdat="inline"))
+                 for n in range(count)]
+        live = indexed(folder, image(*units))
+        looked_at.clear()
+        edited = objmap("001.o", fn("f1", "2", ["inline"]), fn("inline", binding="weak", comdat="inline"))
+        assert [c.name for c in make_plan(live, {"001.o": edited}).changed] == ["f1"]
+        assert live.index is not None
+        found.append(len(looked_at))
+        assert live.index.map("001.o") == units[1] and live.index.objects() == [m.object for m in units]
+        assert len(str(live.index.header)) < 900
+    assert found[0] == found[1]
 
 
 def test_fragments_are_found_by_name_and_address(tmp_path: Path) -> None:
@@ -117,6 +171,18 @@ def test_a_map_that_was_changed_in_the_image_is_not_believed(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes().replace(packed, struct.pack("<24s", packed[:24]) + packed[24:-9] + bytes(9)))
     with pytest.raises(BadIndex, match="not what was linked"):
         live.functions.get("f")
+
+
+def test_an_index_that_is_cut_short_while_it_is_open_is_damaged(tmp_path: Path) -> None:
+    live = indexed(tmp_path, image(objmap("a.o", fn("f"))))
+    (tmp_path / "index").write_bytes(b"")
+    with pytest.raises(BadIndex, match="cut short"):
+        live.functions.get("f")
+
+
+def test_an_object_of_which_no_name_can_be_kept_has_no_index(tmp_path: Path) -> None:
+    with pytest.raises(BadIndex, match="zero byte"):
+        indexed(tmp_path, image(objmap("a\0.o", fn("f"))))
 
 
 def test_heads_are_kept(tmp_path: Path) -> None:
