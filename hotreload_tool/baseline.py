@@ -29,6 +29,7 @@ import struct
 import tempfile
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,7 +85,8 @@ def read_image(path: Path | str, called: Path | str | None = None) -> ImageFacts
     _check_patchable(image, build_id, sections)
     segments = _segments(data, image.where)
     dynamic, strings = _dynamic(image)
-    symbols = _symbols(image)
+    with _damage_told(image.where):
+        symbols = _symbols(image)
     maps = _maps(image, sections[MAP_SECTION])
     if any(m.functions for m in maps) and not any(s.name.endswith(SLOT_SUFFIX) for s in symbols):
         raise Refused([Refusal("no-symbols", image.where, "", "its symbol table was cut down: no instrumented function is in it",
@@ -103,15 +105,25 @@ def read_build_id(path: Path | str, called: Path | str | None = None) -> str:
 
 
 def _parse(data: bytes, where: str) -> Elf:
+    with _damage_told(where):
+        return mapped.parse(data, where)
+
+
+@contextlib.contextmanager
+def _damage_told(where: str) -> Iterator[None]:
     try:
-        return elf.parse(data, where)
+        yield
     except ElfError as e:
         raise Damaged(where, "", str(e).removeprefix(f"{where}: ")) from e
 
 
+def _has_symbols(image: Elf) -> bool:
+    return any(s.type == elf.SHT_SYMTAB and s.size for s in image.sections)
+
+
 def _check_patchable(image: Elf, build_id: str, sections: dict[str, Section]) -> None:
     refusals = []
-    if not image.symbols:
+    if not _has_symbols(image):
         refusals.append(Refusal("no-symbols", image.where, "", "has no symbol table",
                                 "link it without -s, and strip a copy if you must"))
     if not build_id:
@@ -202,13 +214,15 @@ def _symbols(image: Elf) -> list[ImageSymbol]:
     """Defined symbols. Where several versions of a public name exist, the one that new objects would bind to."""
     found: list[ImageSymbol] = []
     public: dict[str, tuple[int, ImageSymbol]] = {}
-    for s in image.symbols:
-        if s.shndx == elf.SHN_UNDEF or not s.name or s.type not in _TYPES or s.binding not in _BINDINGS:
+    sections = [s.name for s in image.sections]
+    for name, info, other, shndx, value, size in elf.symbol_rows(image):
+        type_, binding = _TYPES.get(info & 15), _BINDINGS.get(info >> 4)
+        if shndx == elf.SHN_UNDEF or not name or type_ is None or binding is None:
             continue
-        name, at, version = s.name.partition("@")
-        section = image.sections[s.shndx].name if s.shndx > 0 else "*ABS*"
-        symbol = ImageSymbol(name, s.value, s.size, _TYPES[s.type], _BINDINGS[s.binding], _VISIBILITIES[s.visibility], section)
-        if symbol.binding == "LOCAL":
+        name, at, version = name.partition("@")
+        section = sections[shndx] if shndx > 0 else "*ABS*"
+        symbol = ImageSymbol(name, value, size, type_, binding, _VISIBILITIES[other & 3], section)
+        if binding == "LOCAL":
             found.append(symbol)
             continue
         rank = 0 if not at else 1 if version.startswith("@") else 2     # plain, default version, other version
@@ -225,7 +239,7 @@ def _slots(image: Elf, symbols: list[ImageSymbol]) -> dict[int, int]:
 def _pointers(image: Elf, addresses: set[int]) -> dict[int, int]:
     """What the pointers at `addresses` hold once loaded: from the relocation where there is one, else from the bytes.
     Those that hold nothing are left out."""
-    found = {a: value for a in addresses if (value := _word(image, a)) is not None}
+    found = _words(image, sorted(addresses))
     cpu = arch.for_machine(image.machine)
     for section in image.sections:
         if section.type == elf.SHT_RELA and section.flags & elf.SHF_ALLOC:
@@ -235,16 +249,24 @@ def _pointers(image: Elf, addresses: set[int]) -> dict[int, int]:
     return {a: value for a, value in found.items() if value}
 
 
-def _word(image: Elf, address: int) -> int | None:
-    data = _bytes_at(image, address, _POINTER.size)
-    return int(_POINTER.unpack(data)[0]) if data else None
+def _words(image: Elf, addresses: list[int]) -> dict[int, int]:
+    """What the file has at these addresses, which are sorted; nothing for those of which it has nothing."""
+    found: dict[int, int] = {}
+    for section in image.sections:
+        if section.flags & elf.SHF_ALLOC and not section.nobits:
+            last = bisect_right(addresses, section.addr + section.size - _POINTER.size)
+            inside = addresses[bisect_left(addresses, section.addr):last]
+            data = section.data if inside else b""
+            for address in inside:
+                found.setdefault(address, int(_POINTER.unpack_from(data, address - section.addr)[0]))
+    return found
 
 
 def _bytes_at(image: Elf, address: int, size: int) -> bytes:
     """`size` bytes of the file that will lie at `address`; none if they don't all."""
     for section in image.sections:
-        if section.flags & elf.SHF_ALLOC and section.data and 0 <= address - section.addr <= len(section.data) - size:
-            return section.data[address - section.addr:address - section.addr + size]
+        if section.flags & elf.SHF_ALLOC and not section.nobits and 0 <= address - section.addr <= section.size - size:
+            return mapped.piece(section, address - section.addr, size)
     return b""
 
 
@@ -363,7 +385,7 @@ class Store:
         filed = self._image(build_id)
         if filecmp.cmp(filed, copy, shallow=False):
             return
-        if not _parse(copy.read_bytes(), str(path)).symbols:
+        if not _has_symbols(_parse(copy.read_bytes(), str(path))):
             return
         mine, theirs = read_image(copy, path).to_json(), self.load(build_id).to_json()
         if {**mine, "path": ""} != {**theirs, "path": ""}:

@@ -361,31 +361,34 @@ def _name_sections(elf: Elf, headers: Sequence[tuple[int, ...]], strndx: int) ->
 
 
 def _parse_symbols(elf: Elf) -> None:
-    for section in elf.sections:
-        if section.type == SHT_SYMTAB:
-            break
-    else:
+    elf._symtab = next((s for s in elf.sections if s.type == SHT_SYMTAB), None)
+    for index, (name, info, other, shndx, value, size) in enumerate(symbol_rows(elf)):
+        symbol = Symbol.__new__(Symbol)
+        symbol.index, symbol.info, symbol.other, symbol.value, symbol.size = index, info, other, value, size
+        symbol.name, symbol.shndx = name, shndx
+        elf.symbols.append(symbol)
+
+
+def symbol_rows(elf: Elf) -> Iterator[tuple[str, int, int, int, int, int]]:
+    """(name, info, other, section, value, size) of each symbol in the file, as in `Symbol`. Raises ElfError."""
+    section = next((s for s in elf.sections if s.type == SHT_SYMTAB), None)
+    if section is None:
         return
-    if section.link >= len(elf.sections) or len(section.data) % _SYM.size or elf.sections[section.link].type != SHT_STRTAB:
+    if section.link >= len(elf.sections) or section.size % _SYM.size or elf.sections[section.link].type != SHT_STRTAB:
         raise ElfError(f"{elf.where}: {section.name}: damaged symbol table")
-    elf._symtab = section
     table = elf.sections[section.link].data
     extended = _extended_indices(elf, section)
     count = len(elf.sections)
     for index, (name, info, other, raw, value, size) in enumerate(_SYM.iter_unpack(section.data)):
-        symbol = Symbol.__new__(Symbol)
-        symbol.index, symbol.info, symbol.other, symbol.value, symbol.size = index, info, other, value, size
         shndx = raw if raw < SHN_LORESERVE else raw - 0x10000
         if raw == SHN_XINDEX:
             shndx = extended[index] if index < len(extended) else count
         if shndx >= count:
             raise ElfError(f"{elf.where}: symbol {index} lies in section {shndx} of {count}")
-        symbol.shndx = shndx
         end = table.find(b"\0", name)
         if end < 0 or name > len(table):
             raise ElfError(f"{elf.where}: name of symbol {index} lies outside its string table")
-        symbol.name = table[name:end].decode("utf-8", "surrogateescape")
-        elf.symbols.append(symbol)
+        yield table[name:end].decode("utf-8", "surrogateescape"), info, other, shndx, value, size
 
 
 def _extended_indices(elf: Elf, symtab: Section) -> tuple[int, ...]:

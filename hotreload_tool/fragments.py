@@ -6,10 +6,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from . import elf
-from .elf import Elf, Symbol
+from .elf import Elf
 from .names import BODY_SUFFIX
 
 _NAMELESS = re.compile(r"^(?P<base>.+?)\.(?:constprop|isra|part|cold|lto_priv|llvm|specialized)(?:\.\d+|\.\w*)*$")
+_MAY_BE_NAMELESS = re.compile(r"\.[cilps]")              # looked for faster
 LONGEST = 1 << 20            # bytes: a body without a size is taken to end at the next one, or here
 
 
@@ -25,8 +26,9 @@ class Functions:
     """The symbols of code of a linked file, by address."""
 
     def __init__(self, file: Elf) -> None:
-        self.symbols: list[Symbol] = [s for s in file.symbols if s.defined and s.type == elf.STT_FUNC]
-        self._starts = sorted({s.value for s in self.symbols})
+        self._symbols = [(name, value, size) for name, info, _, section, value, size in elf.symbol_rows(file)
+                         if info & 15 == elf.STT_FUNC and section > 0]
+        self._starts = sorted({value for _, value, _ in self._symbols})
 
     def size(self, start: int, known: int) -> int:
         """`known`, or for code without a size (assembler) the distance to what follows."""
@@ -37,5 +39,6 @@ class Functions:
 
     def fragments(self) -> list[Fragment]:
         """In the order of their addresses."""
-        found = ((s, _NAMELESS.match(s.name)) for s in self.symbols)
-        return sorted({Fragment(s.value, self.size(s.value, s.size), m["base"].removesuffix(BODY_SUFFIX)) for s, m in found if m})
+        found = ((start, self.size(start, size), _NAMELESS.match(name)) for name, start, size in self._symbols
+                 if _MAY_BE_NAMELESS.search(name))
+        return sorted({Fragment(start, size, m["base"].removesuffix(BODY_SUFFIX)) for start, size, m in found if m})

@@ -356,6 +356,8 @@ class _Symbols:
         made it local, and in every program that mold links; what is file-local in the source can bear the same name, but is
         known by its slot, or by its unique name. Raises Refused where parts that are not instrumented have one too."""
         symbol = self._public.get(name)
+        if symbol is not None:
+            return symbol
         for candidates in (self._hidden.get(name, []), self._local.get(name, [])):
             if symbol is None and len(candidates) > 1:
                 candidates = self._behind_its_code(name, candidates)

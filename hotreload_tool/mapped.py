@@ -13,7 +13,7 @@ class MappedSection(Section):
     """`data` copies the whole section; `piece` and `find` below only look at what they need."""
     __slots__ = ("_map", "_size", "offset")
 
-    def __init__(self, whole: mmap.mmap, header: tuple[int, ...]) -> None:
+    def __init__(self, whole: mmap.mmap | bytes, header: tuple[int, ...]) -> None:
         _, self.type, self.flags, self.addr, self.offset, size, self.link, self.info, self.align, self.entsize = header
         self.index, self.name, self._map = -1, "", whole
         empty = self.type in (elf.SHT_NOBITS, elf.SHT_NULL)
@@ -59,6 +59,11 @@ def read(path: str | os.PathLike[str]) -> MappedElf:
         if not os.fstat(file.fileno()).st_size:
             raise ElfError(f"{where}: not an ELF file")
         whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return parse(whole, where)
+
+
+def parse(whole: mmap.mmap | bytes, where: str) -> MappedElf:
+    """As `elf.parse`, of symbols only when they are asked for."""
     data = cast(bytes, whole)                # what reads headers only slices it and unpacks from it
     head, headers, strndx = elf._parse_header(data, where)
     found = MappedElf(where, head.type, head.machine, head.flags)

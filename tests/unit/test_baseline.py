@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import multiprocessing
 import os
 import shutil
@@ -335,6 +336,18 @@ def test_what_cannot_be_filed_leaves_nothing(store, write):
     with pytest.raises(FileNotFoundError):
         store.file_image(store.root / "nowhere", "p")
     assert list((store.root / "baselines").iterdir()) == [] and store.programs() == {}
+
+
+def test_no_garbage_is_looked_for_while_an_image_is_read(write, tmp_path, monkeypatch):
+    seen: list[bool] = []
+    symbols = baseline._symbols
+    monkeypatch.setattr(baseline, "_symbols", lambda image: (seen.append(gc.isenabled()), symbols(image))[1])
+    read_image(write(small()))
+    assert seen == [False] and gc.isenabled()
+    (tmp_path / "no").write_bytes(b"no")
+    with pytest.raises(Damaged):
+        read_image(tmp_path / "no")
+    assert gc.isenabled()
 
 
 def test_the_live_state_of_a_filed_image_is_looked_up(store, write, monkeypatch):
