@@ -556,6 +556,9 @@ class _Order(Mapping[str, int]):
             raise KeyError(name)
         return found
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._index.number(name) is not None
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._index.objects())
 
@@ -596,8 +599,8 @@ def live_state(index: Index, whole: Callable[[], ImageFacts]) -> LiveState:
     facts = IndexedFacts(index, whole)
     return LiveState(
         facts.build_id, facts.kind, facts.path, facts, facts.arena, facts.arena[0], index=index,
-        maps=Layered(Lookup(index.map, lambda: index.order)), functions=lookup(index.function, "functions"),
-        data=lookup(index.data, "data"),
+        maps=Layered(Lookup(index.map, lambda: index.order, index.order.__contains__)),
+        functions=lookup(index.function, "functions"), data=lookup(index.data, "data"),
         types=lookup(lambda s: frozenset(map(index.object, index.users("t", s))) or None, "types"),
         symbols=lookup(lambda n: index.address(n, _SYMBOL), "symbols"),
         tls_symbols=lookup(lambda n: index.address(n, _TLS), "tls_symbols"), ifuncs=set(index.header["ifuncs"]),

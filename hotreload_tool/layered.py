@@ -9,10 +9,13 @@ _GONE: Any = object()
 
 
 class Lookup(Mapping[str, V]):
-    """A mapping by functions: `find` gives what a name has, or None; `names` all names, which may cost a lot."""
+    """A mapping by functions: `find` gives what a name has, or None; `names` all names, which may cost a lot; `has` says of a
+    name whether it has something, for less than `find` costs."""
 
-    def __init__(self, find: Callable[[str], V | None], names: Callable[[], Collection[str]]) -> None:
+    def __init__(self, find: Callable[[str], V | None], names: Callable[[], Collection[str]],
+                 has: Callable[[str], bool] | None = None) -> None:
         self._find, self._names = find, names
+        self._has = has or (lambda name: find(name) is not None)
 
     def __getitem__(self, name: str) -> V:
         found = self._find(name)
@@ -25,7 +28,7 @@ class Lookup(Mapping[str, V]):
         return default if found is None else found
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) is not None
+        return isinstance(name, str) and self._has(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())

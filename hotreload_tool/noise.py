@@ -342,6 +342,7 @@ class _Comparison:
 
     def _instructions(self, section: Section, start: int, ours: bytes, theirs: bytes, relas: dict[int, Rela],
                       address: int) -> None:
+        self._could_be_lines(start, ours, theirs, relas)
         pending = sorted(relas)
         done = 0
         for at, size in self.new.cpu.instructions(ours):
@@ -354,6 +355,14 @@ class _Comparison:
                 self._instruction(place, ours[at:done], theirs[at:done], mine)
         if done != len(ours) or pending:
             raise _Different("code that cannot be decoded")
+
+    def _could_be_lines(self, start: int, ours: bytes, theirs: bytes, relas: dict[int, Rela]) -> None:
+        """Most edits change an instruction, and it takes no disassembler to see that: to load it takes longer than to patch."""
+        cpu = self.new.cpu
+        linked = {r.offset - start + i for r in relas.values() for i in range(-2, cpu.width(r.type))}
+        if any(mine != other and at not in linked and not cpu.may_be_in_argument(ours, at)
+               for at, (mine, other) in enumerate(zip(ours, theirs, strict=True))):
+            raise _Different("another instruction")
 
     def _instruction(self, place: _Place, ours: bytes, theirs: bytes, relas: list[Rela]) -> None:
         blanked = bytearray(ours)

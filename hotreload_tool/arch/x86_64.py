@@ -232,3 +232,19 @@ def argument(code: bytes) -> tuple[int, int, int] | None:
         if not by_register and not on_stack:
             return None
     return int(immediate.imm), found.imm_offset, found.imm_size
+
+
+# `mov` of an immediate to one of these registers (B8 + register, C7 /0; 0 only with the prefix that makes it r8) or to what
+# the stack pointer leads to (C6 /0, C7 /0 with a SIB byte), and `push` (68, 6A), up to the immediate, which ends the instruction
+# (Intel SDM, volume 2, tables 2-2 and 2-3).
+_BEFORE_ARGUMENT = re.compile(
+    rb"[\xb9\xba\xbe\xbf\x68\x6a]|\xc7[\xc1\xc2\xc6\xc7]|[\x41-\x4f](?:\xb8|\xc7\xc0)|"
+    rb"[\xc6\xc7](?:\x04[$d\xa4\xe4]|D[$d\xa4\xe4].|\x84[$d\xa4\xe4].{4})", re.DOTALL)
+_LONGEST_BEFORE = 7
+
+
+def may_be_in_argument(code: bytes, at: int) -> bool:
+    """Whether the byte at `at` may belong to an immediate that `argument` finds in some instruction of `code`. False is certain,
+    without knowing where instructions begin."""
+    found = (_BEFORE_ARGUMENT.match(code, start) for start in range(max(at - _LONGEST_BEFORE - 3, 0), at))
+    return any(match is not None and match.end() <= at < match.end() + 4 for match in found)

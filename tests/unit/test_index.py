@@ -132,7 +132,8 @@ def test_a_patch_looks_at_no_more_of_a_larger_program(tmp_path: Path, monkeypatc
         looked_at.clear()
         edited = objmap("001.o", fn("f1", "2", ["inline"]), fn("inline", binding="weak", comdat="inline"))
         assert [c.name for c in make_plan(live, {"001.o": edited}).changed] == ["f1"]
-        assert live.index is not None
+        assert live.index is not None and all(m.object in live.maps for m in units)
+        assert len(live.index._known_maps) <= 2, "whether an object has a map is known without reading it"
         found.append(len(looked_at))
         assert live.index.map("001.o") == units[1] and live.index.objects() == [m.object for m in units]
         assert len(str(live.index.header)) < 900

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from hotreload_tool import elf, names
 from hotreload_tool.arch import x86_64
@@ -274,3 +276,31 @@ def test_files_without_line_information_or_with_damage_give_no_noise(folder: Pat
     blind = OldCode(pair.old.file)
     why = why_not("asserts", pair.new, blind, body.value, body.size, pair.resolve)
     assert why is not None and why.endswith("is not the line of the old code")
+
+
+@given(st.sampled_from([b"", b"\x66", b"\x40", b"\x41", b"\x47", b"\x48", b"\x49", b"\x4f", b"\x67", b"\x66\x41"]),
+       st.one_of(st.integers(0xB8, 0xBF), st.sampled_from([0x68, 0x6A, 0xC6, 0xC7])), st.integers(0, 255), st.integers(0, 255),
+       st.binary(min_size=12, max_size=12))
+@example(b"", 0xC7, 0x44, 0x24, bytes(12))
+@example(b"\x48", 0xC7, 0x84, 0x64, bytes(12))
+@example(b"\x41", 0xB8, 0, 0, bytes(12))
+@example(b"\x49", 0xC7, 0xC0, 0, bytes(12))
+@settings(max_examples=400, deadline=None)
+def test_every_byte_of_an_argument_may_be_one(prefix: bytes, opcode: int, mode: int, base: int, rest: bytes) -> None:
+    code = prefix + bytes([opcode, mode, base]) + rest
+    size = next((size for _, size in x86_64.instructions(code)), 0)
+    for behind in (b"", b"\x90\x55"):
+        found = x86_64.argument(code[:size]) if size else None
+        if found is not None:
+            _, at, width = found
+            assert all(x86_64.may_be_in_argument(behind + code, len(behind) + p) for p in range(at, at + width)), code.hex()
+
+
+def test_a_changed_instruction_is_seen_without_a_disassembler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Pair(folder, "int f(int x) { return x + 5; }\nint main() {}\n", "int f(int x) { return x - 7; }\nint main() {}\n",
+                "c", "gcc", "-O2")
+    other = Pair(folder / "other", "int f() { return 4711; }\nint main() {}\n", "int f() { return 815; }\nint main() {}\n",
+                 "c", "gcc", "-O0")
+    monkeypatch.setattr(x86_64, "_engine", lambda: pytest.fail("it was loaded"))
+    for pair in (one, other):
+        assert pair.differ == {"f"} and pair.why("f") == "another instruction"
