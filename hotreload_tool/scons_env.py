@@ -27,14 +27,19 @@ def checked(env: Env) -> Settings:
 
 def active(env: Env) -> bool:
     """Whether `env` asked for the tool. Tests of Configure are built without it: they ask what the compiler does."""
-    return bool(env.get("_HOTRELOAD_SIGNATURE") and not env.get("SCONF_NODE") and checked(env).enabled)
+    return _settings_if_active(env) is not None
+
+
+def _settings_if_active(env: Env) -> Settings | None:
+    found = checked(env) if env.get("_HOTRELOAD_SIGNATURE") and not env.get("SCONF_NODE") else None
+    return found if found is not None and found.enabled else None
 
 
 def instruments(env: Env, source: Nodes) -> bool:
     """Whether the object made from `source` is instrumented: a static question, so that a signature can hold it."""
-    if not source or not active(env):
+    excluded = _settings_if_active(env) if source else None
+    if excluded is None:
         return False
-    excluded = checked(env)
     if not excluded.exclude or not hasattr(source[0], "srcnode"):
         return True
     return not excluded.excludes(relative_path(env, source[0].srcnode()))

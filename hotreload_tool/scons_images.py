@@ -7,16 +7,17 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import SCons.Node.Alias
 from SCons.Action import Action
 from SCons.Errors import BuildError, UserError
 from SCons.Scanner import ScannerBase
 
-from . import building, names, settings, timings
+from . import building, garbage, names, settings, timings
 from .request import HotpatchRequest, ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from .scons_env import Env, Node, errors_for_people, instruments, process_environment, relative_path, state_directory, words
 
@@ -33,8 +34,7 @@ class Image:
     kind: ImageKind
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A node that an image is linked from."""
     node: Node
     from_archive: bool
@@ -56,7 +56,7 @@ class HotpatchAlias(SCons.Node.Alias.Alias):    # type: ignore[misc]  # SCons is
     """The alias `hotpatch`. What it depends on is known only when all SConscripts are read: asked for by a scanner."""
 
     def get_found_includes(self, env: Env, scanner: Any, path: Any) -> list[Node]:
-        return [part.node for image in _images.values() for part in parts(image) if is_object(part.node, image.env)]
+        return [node for image in _images.values() for node in objects(image)]
 
 
 class WatchAlias(HotpatchAlias):
@@ -91,7 +91,7 @@ def _announce(target: list[Node], source: list[Node], env: Env) -> str:
 def run_hotpatch(target: list[Node], source: list[Node], env: Env) -> None:
     """The action of the target. Raises BuildError when any image cannot be patched."""
     request = _checked_request(target[0], env)
-    with errors_for_people(target[0]):
+    with errors_for_people(target[0]), garbage.not_collected():     # SCons holds many objects, and they stay
         from . import hotpatch
         code = hotpatch.run(request)
     if timings.chosen():
@@ -106,11 +106,11 @@ def run_watch(target: list[Node], source: list[Node], env: Env) -> None:
     if list(map(str, SCons.Script.COMMAND_LINE_TARGETS)) != [WATCH]:
         raise BuildError(node=target[0], errstr=f"hotreload: {WATCH} cannot be asked for together with other targets")
     request = _checked_request(target[0], env)
-    objects = [part.node for image in _images.values() for part in parts(image) if is_object(part.node, image.env)]
+    watched = [node for image in _images.values() for node in objects(image)]
     prefixes = _one_of(target[0], "HOTPATCH_PREFIX", settings.PREFIXES)
     with errors_for_people(target[0]):
         from .watch import start
-        start.watch(request, objects, int(env.GetOption("num_jobs")), prefixes)
+        start.watch(request, watched, int(env.GetOption("num_jobs")), prefixes)
 
 
 def _checked_request(node: Node, env: Env) -> HotpatchRequest:
@@ -206,14 +206,15 @@ def parts(image: Image) -> Iterator[Part]:
     Other images (shared libraries it is linked with) are not entered: they are patched as images of their own.
     """
     seen: set[Node] = set()
-    waiting = [Part(node, False) for node in [*image.node.sources, *_found_libraries(image)]]
+    waiting = deque(Part(node, False) for node in [*image.node.sources, *_found_libraries(image)])
+    archive = image.env.subst("$LIBSUFFIX") or ".a"           # once: it takes longer than all else here
     while waiting:
-        part = waiting.pop(0)
+        part = waiting.popleft()
         if part.node in seen or getattr(part.node.attributes, "hotreload_runtime", False):
             continue
         seen.add(part.node)
-        if is_archive(part.node, image.env):
-            waiting[:0] = [Part(node, True) for node in part.node.sources]
+        if str(part.node).endswith(archive):
+            waiting.extendleft(Part(node, True) for node in reversed(part.node.sources))
         else:
             yield part
 
@@ -227,12 +228,14 @@ def _found_libraries(image: Image) -> list[Node]:
     return cast("list[Node]", scanner(image.node, env, scanner.path(env, image.node.cwd)))
 
 
-def is_archive(node: Node, env: Env) -> bool:
-    return str(node).endswith(env.subst("$LIBSUFFIX") or ".a")
+def objects(image: Image) -> list[Node]:
+    """Those parts that are objects."""
+    ends = _object_suffixes(image.env)
+    return [part.node for part in parts(image) if str(part.node).endswith(ends)]
 
 
-def is_object(node: Node, env: Env) -> bool:
-    return str(node).endswith((env.subst("$OBJSUFFIX") or ".o", env.subst("$SHOBJSUFFIX") or ".os"))
+def _object_suffixes(env: Env) -> tuple[str, str]:
+    return env.subst("$OBJSUFFIX") or ".o", env.subst("$SHOBJSUFFIX") or ".os"
 
 
 # ---- the request -----------------------------------------------------------------------------------------------
@@ -251,7 +254,7 @@ def _is_instrumented(node: Node) -> bool:
 def plain_objects(node: Node) -> dict[str, str]:
     """What the uninstrumented objects of an image are: object -> digest."""
     image = _images.get(node)
-    found = [p.node for p in parts(image) if is_object(p.node, image.env) and not _is_instrumented(p.node)] if image else []
+    found = [node for node in objects(image) if not _is_instrumented(node)] if image else []
     return building.plain_objects({relative_path(image.env, n): n.get_abspath() for n in found if image})
 
 
@@ -261,8 +264,7 @@ def note_objects(node: Node) -> None:
     if image is None:
         return
     from . import baseline, objectmaps
-    found = [p.node.get_abspath() for p in parts(image) if is_object(p.node, image.env)]
-    objectmaps.note(baseline.Store(state_directory(image.env)), found)
+    objectmaps.note(baseline.Store(state_directory(image.env)), [node.get_abspath() for node in objects(image)])
 
 
 def link_record(node: Node) -> building.LinkRecord | None:
@@ -285,11 +287,15 @@ def build_request(env: Env, apply: bool, silent: bool, init: str = "merge") -> H
 
 def _image_request(image: Image) -> ImageRequest:
     env = image.node.get_build_env()
-    members = list(parts(image))
-    objects = [ObjectRequest(names.object_name(relative_path(env, part.node)), part.node.get_abspath(),
-                             part.from_archive) for part in members if is_object(part.node, env)]
-    others = [part.node.get_path() for part in members if not is_object(part.node, env)]
-    return ImageRequest(relative_path(env, image.node), image.node.get_abspath(), image.kind, objects,
+    ends = _object_suffixes(env)
+    found: list[ObjectRequest] = []
+    others: list[str] = []
+    for node, from_archive in parts(image):
+        if str(node).endswith(ends):
+            found.append(ObjectRequest(names.object_name(relative_path(env, node)), node.get_abspath(), from_archive))
+        else:
+            others.append(node.get_path())
+    return ImageRequest(relative_path(env, image.node), image.node.get_abspath(), image.kind, found,
                         _link_request(image, env, others))
 
 
