@@ -9,8 +9,8 @@ import enum
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ABI = 4                          # HR_ABI
 ID_SIZE = 32                     # bytes of a payload's id
@@ -90,8 +90,7 @@ def runtime_directory() -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / "runtime"
 
 
-@dataclass(frozen=True)
-class CodeEntry:
+class CodeEntry(NamedTuple):
     """One line of hr_codes.def."""
     name: str
     number: int

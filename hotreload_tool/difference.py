@@ -68,8 +68,7 @@ def without_clone_suffix(name: str) -> str:
 # ---- what a difference is ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class DataChange:
+class DataChange(NamedTuple):
     """One variable, before and after. `what` holds any of "size", "align", "kind", "type", "content"."""
     name: str
     was: str               # its old unique name; another one where a static local was renumbered
@@ -78,8 +77,7 @@ class DataChange:
     new: DataEntry
 
 
-@dataclass(frozen=True)
-class SignatureChange:
+class SignatureChange(NamedTuple):
     name: str
     old: str
     new: str
@@ -103,23 +101,20 @@ class TypeChange:
         return layouts.compatible(self.name, self.old_layout, self.new_layout)
 
 
-@dataclass(frozen=True)
-class VirtualChange:
+class VirtualChange(NamedTuple):
     """A class whose own virtual functions changed in a way that existing tables contradict."""
     object: str
     name: str
     what: str
 
 
-@dataclass(frozen=True)
-class SpecialChange:
+class SpecialChange(NamedTuple):
     object: str
     section: str
     what: str              # "added" | "removed" | "changed"
 
 
-@dataclass(frozen=True)
-class Ambiguity:
+class Ambiguity(NamedTuple):
     """New static locals that could each be more than one, or none, of the old ones."""
     object: str
     base: str              # "n" of n.0, n.1 …
@@ -402,8 +397,7 @@ def _keep_symbols(result: Difference, before: Mapping[str, Entry], after: Mappin
 # them apart is which functions use them, and in which order. Never the number.
 
 
-@dataclass(frozen=True)
-class Retired:
+class Retired(NamedTuple):
     """A static local that is no longer in the source but still in the process; its function may come back."""
     entry: DataEntry            # under a name of its own, since its number is taken by others
     users: frozenset[str]       # functions that used it

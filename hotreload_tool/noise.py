@@ -50,8 +50,7 @@ class _Different(Exception):
 _DAMAGE = (_Different, ElfError, unwind.UnwindError, DebugInfoError, struct.error, IndexError)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What a name of a new object is in the process."""
     address: int               # image-relative; for thread-locals the offset from the thread pointer
     thread_local: bool = False
@@ -594,8 +593,7 @@ def _is_state(section: Section) -> bool:
     return bool(section.flags & elf.SHF_WRITE) and not section.name.startswith(".data.rel.ro")
 
 
-@dataclass(frozen=True)
-class _Argument:
+class _Argument(NamedTuple):
     value: int
     rest: bytes         # the instruction without the immediate
 

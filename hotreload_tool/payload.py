@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from . import abi, arch, elf, heads, imports, libraries, literals, names, steps, timings, transient
 from .construction import Initialiser
@@ -35,15 +36,13 @@ _PT_NULL, _PT_LOAD, _PT_GNU_RELRO = 0, 1, 0x6474e552
 _UNDEFINED = re.compile(r"undefined reference to `([^']+)'|undefined symbol: (\S+)")
 
 
-@dataclass(frozen=True)
-class BoundFunction:
+class BoundFunction(NamedTuple):
     """A function that lives in the process (image-relative addresses)."""
     entry: int
     slot: int | None   # None: it has no stub, so it is only called
 
 
-@dataclass(frozen=True)
-class Changed:
+class Changed(NamedTuple):
     """A function of which this payload brings a new body."""
     name: str
     slot: int          # image-relative
@@ -53,8 +52,7 @@ class Changed:
     head: int | None = None                # of its head in the image; None: it has a stub
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """Bytes of a living object that take new content in place."""
     name: str
     address: int       # image-relative
@@ -64,8 +62,7 @@ class Update:
     flags: abi.UpdateFlags = abi.UpdateFlags.CONSTANT
 
 
-@dataclass(frozen=True)
-class Linker:
+class Linker(NamedTuple):
     """How to call the system linker, and the compiler for what a payload needs of ours."""
     compiler: Sequence[str]              # driver command, for its library directories
     cxx: Sequence[str] = ()              # the C++ compiler; empty: there is none

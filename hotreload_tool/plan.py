@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from . import construction, difference, layouts
 from .construction import Initialiser
@@ -88,8 +88,7 @@ _CXX_LIBRARY = re.compile(r"lib(?:std)?c\+\+\.so")
 _TLS_RESERVE_ALIGN = 16      # of runtime/image.c: hr_tls_reserve
 
 
-@dataclass(frozen=True)
-class FunctionChange:
+class FunctionChange(NamedTuple):
     """A live function that gets a new body. Addresses are image-relative."""
     name: str
     object: str            # that defines it now
@@ -102,14 +101,12 @@ class FunctionChange:
     head: int | None = None  # two bytes of the image's code that must be a jump
 
 
-@dataclass(frozen=True)
-class NewFunction:
+class NewFunction(NamedTuple):
     name: str
     object: str
 
 
-@dataclass(frozen=True)
-class NewData:
+class NewData(NamedTuple):
     name: str
     object: str
     kind: str
@@ -132,8 +129,7 @@ class Update:
     type: str | None = None
 
 
-@dataclass(frozen=True)
-class ThreadValue:
+class ThreadValue(NamedTuple):
     """The initial value of a new thread-local, for threads that run and threads to come."""
     name: str
     object: str
@@ -146,8 +142,7 @@ class ThreadValue:
 IsNoise = Callable[[str, LiveFunction | LiveData, Callable[[str], "Binding | None"]], bool]
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """A name of the new objects that already lives in the process."""
     address: int           # image-relative; offset in the image's TLS segment if `kind` is "tls"
     was: str               # its old unique name

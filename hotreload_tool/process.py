@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from . import abi, confined, steps
 from .errors import HotreloadError
@@ -76,14 +76,12 @@ class LostAnswer(AgentError):
                          f"it may be short of memory or descriptors ({why})")
 
 
-@dataclass(frozen=True)
-class AgentAddress:
+class AgentAddress(NamedTuple):
     pid: int
     socket: Path
 
 
-@dataclass(frozen=True)
-class LivePayload:
+class LivePayload(NamedTuple):
     """One applied generation; addresses are image-relative and page-aligned."""
     generation: int
     id: str                        # 64 hex digits
@@ -92,8 +90,7 @@ class LivePayload:
     mapped: int                    # bytes of it that are in the process
 
 
-@dataclass(frozen=True)
-class LiveImage:
+class LiveImage(NamedTuple):
     """One instrumented image of a process; addresses are image-relative."""
     build_id: str                  # hex, "" if the image has none
     path: str
@@ -120,8 +117,7 @@ class LiveImage:
                    doc.get("missed"))
 
 
-@dataclass(frozen=True)
-class KeptImage:
+class KeptImage(NamedTuple):
     """One build of a library, and what copies of it take when they are loaded."""
     build_id: str                  # hex
     generation: int
@@ -149,8 +145,7 @@ class ProcessStatus:
                    [KeptImage.from_json(kept) for kept in doc.get("kept", [])])
 
 
-@dataclass(frozen=True)
-class ImageResult:
+class ImageResult(NamedTuple):
     build_id: str
     generation: int                # that is live now
     already: bool                  # the payload had been applied before
@@ -161,8 +156,7 @@ class ImageResult:
     waiting: bool = False          # the library is not loaded: it takes the generation when it is
 
 
-@dataclass(frozen=True)
-class ApplyResult:
+class ApplyResult(NamedTuple):
     pid: int
     dry_run: bool
     already: bool                  # all of it: nothing was to be done

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import SCons.Node.Alias
@@ -26,8 +26,7 @@ _LINK_VARIABLES = {"program": ("$LINK", "$LINKFLAGS"), "shared": ("$SHLINK", "$S
                    "module": ("$LDMODULE", "$LDMODULEFLAGS")}
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """A program or library that an environment with the tool links."""
     node: Node
     env: Env

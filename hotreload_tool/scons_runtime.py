@@ -6,9 +6,8 @@ of the user's reaches them; they are never instrumented.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import SCons.Environment
 import SCons.Tool
@@ -23,8 +22,7 @@ from .settings import Settings
 _built: dict[tuple[int, str, str], "RuntimeNodes"] = {}     # SCons reads SConscripts in one thread
 
 
-@dataclass(frozen=True)
-class RuntimeNodes:
+class RuntimeNodes(NamedTuple):
     objects: list[Node]    # go into every image
     archive: Node          # libhotreload_poll.a, at the end of the libraries
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 _U32 = struct.Struct("<I")
@@ -39,8 +38,7 @@ class Reloc(NamedTuple):
     addend: int
 
 
-@dataclass(frozen=True)
-class Cie:
+class Cie(NamedTuple):
     """What the FDEs of one common information entry share."""
     offset: int                       # of the entry in the section
     size: int                         # with its length field
@@ -56,8 +54,7 @@ class Cie:
     cfi: bytes                        # initial instructions, without the padding of zeros (DW_CFA_nop)
 
 
-@dataclass(frozen=True)
-class Fde:
+class Fde(NamedTuple):
     """Unwind rules of one range of code."""
     offset: int                       # of the entry in the section
     size: int                         # with its length field
