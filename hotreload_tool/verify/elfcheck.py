@@ -237,7 +237,7 @@ def unwind_problems(payload: Payload, space: Space | None) -> Iterator[str]:
     if size:
         described, ended = frames.read(payload.file.read(start, size), start)
         if not ended:
-            yield "its unwind table does not end with a zero entry, and unwinders would read on"
+            yield "its unwind table does not end with a zero entry, or something follows it"
     for frame in described:
         if not payload.file.executable(frame.start, frame.size):
             yield f"the unwind table speaks of {frame.start:#x}, {frame.size} bytes, which is no code of the payload"

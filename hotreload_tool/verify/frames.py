@@ -100,14 +100,14 @@ class Reader:
 
 @lru_cache(maxsize=64)
 def read(data: bytes, address: int) -> tuple[list[Frame], bool]:
-    """The descriptions in an `.eh_frame` that lies at `address`, and whether it ends with the mark that ends it."""
+    """The descriptions in an `.eh_frame` that lies at `address`, and whether it ends with the mark that ends it, and padding."""
     found: list[Frame] = []
     commons: dict[int, Common] = {}
     at = 0
     while at + 4 <= len(data):
         length = int.from_bytes(data[at:at + 4], "little")
         if length == 0:
-            return found, True
+            return found, not any(data[at:])
         if length == 0xFFFFFFFF or at + 4 + length > len(data) or length < 8:
             raise Unreadable(f"the entry at {address + at:#x} of the unwind table has an impossible length")
         body = Reader(data, address, at + 8, at + 4 + length)

@@ -22,6 +22,7 @@ _WRITE_THE_FIRST = {"mov", "movsxd", "movzx", "lea", "xor", "add", "sub"}
 _KEPT = ("b", "bp", "12", "13", "14", "15")
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _REX_X, _REX_B, _REX_R = 2, 1, 4
+_FILLER = 0x67           # the prefix by which linkers make a direct call as long as one through a word (psABI §B.2)
 
 
 class Instruction(NamedTuple):
@@ -164,7 +165,7 @@ def loads(instruction: Instruction, side: Side) -> tuple[str, Pointer] | None:
 def goes(instructions: list[Instruction], side: Side) -> tuple[str, Pointer, int] | None:
     """("call" or "jmp", where to, instructions) of six bytes that go somewhere."""
     first = instructions[0]
-    if first.mnemonic not in ("call", "jmp"):
+    if first.mnemonic not in ("call", "jmp") or is_far(first):
         return None
     target = target_of(first)
     if target is not None and first.size == 6:
@@ -174,29 +175,36 @@ def goes(instructions: list[Instruction], side: Side) -> tuple[str, Pointer, int
         return None
     goal = Pointer(int(first.operands, 16), side.linkage.get(int(first.operands, 16), ""))
     if first.size == 6:
-        return first.mnemonic, goal, 1
+        return (first.mnemonic, goal, 1) if first.data[0] == _FILLER else None
     if first.size == 5 and len(instructions) > 1 and instructions[1].mnemonic == "nop" and instructions[1].size == 1:
         return first.mnemonic, goal, 2
     return None
 
 
+def is_far(instruction: Instruction) -> bool:
+    """Whether it takes the code segment from memory too, which the mnemonic does not tell."""
+    return "ptr [" in instruction.operands and not instruction.operands.startswith("qword ptr [")
+
+
 def offset_loaded(instruction: Instruction, side: Side) -> tuple[str, int] | None:
-    """(register, offset from the thread pointer) of an instruction that loads one."""
+    """(register, offset from the thread pointer) of an instruction that loads one, or adds it to the register (then "+" is part
+    of its name)."""
     register, _, rest = instruction.operands.partition(", ")
     target = target_of(instruction)
     if instruction.mnemonic not in ("mov", "add", "lea"):
         return None
+    given = register if instruction.mnemonic == "mov" else f"{register}+"
     if target is not None and instruction.mnemonic != "lea" and side.space.file_at(target, 8) is not None:
         held = side.pointer(target)
         if held is not None and held.kind == "tls" and held.address is not None:
-            return register, held.address - side.tls_size
+            return given, held.address - side.tls_size
         value = int.from_bytes(side.space.read(target, 8), "little", signed=True) if held is None else 0
-        return (register, value) if -side.tls_size <= value < 0 else None
+        return (given, value) if -side.tls_size <= value < 0 else None
     found = re.fullmatch(r"-?0x[0-9a-f]+|-\d+", rest) or re.fullmatch(rf"\[{register} ([+-] 0x[0-9a-f]+)\]", rest)
     if found is None:
         return None
     value = signed(int((found[1] if found.lastindex else found[0]).replace(" ", ""), 0))
-    return (register, value) if -side.tls_size <= value < 0 else None
+    return (given, value) if -side.tls_size <= value < 0 else None
 
 
 def tls_address(instructions: list[Instruction], side: Side) -> tuple[int | None, int, int] | None:
@@ -205,7 +213,7 @@ def tls_address(instructions: list[Instruction], side: Side) -> tuple[int | None
         return None
     first, second = instructions[:2]
     target = target_of(first)
-    calls = second.mnemonic == "call" and "__tls_get_addr" in _called(second, side)
+    calls = second.mnemonic == "call" and not is_far(second) and "__tls_get_addr" in _called(second, side)
     if first.mnemonic == "lea" and first.operands.startswith("rdi, ") and target is not None and calls:
         words = side.pointer(target), int.from_bytes(side.space.read(target + 8, 8), "little")
         held = side.pointer(target + 8)

@@ -76,8 +76,8 @@ class Lockstep:
     _statics: dict[int, int] = field(default_factory=dict)       # start in the new image -> start in the process
     _statics_back: dict[int, int] = field(default_factory=dict)
     _constants: dict[int, int] = field(default_factory=dict)
-    _thread_locals: dict[str, int] = field(default_factory=dict)      # name in the new image -> place in the reserve
-    _thread_locals_back: dict[int, str] = field(default_factory=dict)
+    _thread_locals: dict[int, int] = field(default_factory=dict)      # place in the new image's block -> in the reserve
+    _thread_locals_back: dict[int, int] = field(default_factory=dict)
     _found_same: set[tuple[int, int, int]] = field(default_factory=set)      # places, and the sizes that they were asked for with
 
     # ---- places -------------------------------------------------------------------------------------------------
@@ -237,11 +237,13 @@ class Lockstep:
         mine, theirs = self.new.thread_local(new), self.old.thread_local(old)
         if mine is None or theirs is None:
             return False
-        if theirs[0] == RESERVE != mine[0]:
-            place = old - mine[1]
-            return self._thread_locals.setdefault(mine[0], place) == place \
-                and self._thread_locals_back.setdefault(place, mine[0]) == mine[0]
-        return mine[1] == theirs[1] and (mine[0] == theirs[0] or same_name(mine[0], theirs[0]))
+        if theirs[0] != RESERVE or mine[0] == RESERVE:
+            return mine[1] == theirs[1] and (mine[0] == theirs[0] or same_name(mine[0], theirs[0]))
+        if self.old.has_thread_local(mine[0]) and mine[0] not in self.new.repeated_thread_locals and not is_numbered(mine[0]):
+            return False             # it is where it was
+        start, place = new - mine[1], old - mine[1]
+        return self._thread_locals.setdefault(start, place) == place \
+            and self._thread_locals_back.setdefault(place, start) == start
 
     # ---- code ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ updates have been written, and of two functions of one name only the newer one h
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -272,6 +273,15 @@ class Side:
     @cached_property
     def _thread_locals(self) -> list[Symbol]:
         return sorted((s for s in self.space.image.symbols if s.type == TLS and s.defined), key=lambda s: s.value)
+
+    @cached_property
+    def repeated_thread_locals(self) -> set[str]:
+        """Names that several thread-locals have, each known to its file alone."""
+        count = Counter(bare(s.name) for s in self._thread_locals)
+        return {name for name, n in count.items() if n > 1}
+
+    def has_thread_local(self, name: str) -> bool:
+        return any(bare(s.name) == name for s in self._thread_locals)
 
     def thread_local(self, value: int) -> tuple[str, int] | None:
         """(name, offset) of byte `value` of the block."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 
-from hotreload_tool import names
+from hotreload_tool import abi, names
 from hotreload_tool.payload import NEW_SUFFIX
-from hotreload_tool.verify import frames, handlers, linked, lockstep, redirects, space, tables
+from hotreload_tool.verify import frames, handlers, linked, lockstep, redirects, space, tables, updates
 from hotreload_tool.verify.side import Side
 
 _ALLOC, _EXEC = linked.SHF_ALLOC, linked.SHF_EXECINSTR
@@ -105,8 +105,12 @@ def effect(file: linked.Linked, ranges: list[tuple[int, int]], code: list[tuple[
     that code."""
     read = tables.Payload(file)
     made = dict(_relocated(file))
+    start, size = read.spans.get("updates", (0, 0))
+    for row in range(start, start + size, abi.UPDATE.size):
+        made.pop(row + 8, None)                      # where the old content lies says nothing, it is compared itself
+    updated = [(u.address, updates.content(file, u.old_content, u.size), *u[2:]) for u in read.updates]
     loads = [(s.flags & 7, s.address, -(-s.end // 4096)) for s in file.loads]
-    return (loads, dataclasses.astuple(read.header), read.redirects, read.parts, read.updates, read.module_words,
+    return (loads, dataclasses.astuple(read.header), read.redirects, read.parts, updated, read.module_words,
             list(_unwinding(file, read, code)), read.tables["init_array"], made,
             [_loaded(file, made, at, size) for at, size in ranges])
 
@@ -118,6 +122,8 @@ def _unwinding(file: linked.Linked, read: tables.Payload, code: list[tuple[int, 
     for frame in frames.read(file.read(start, size), start)[0] if size else []:
         if any(frame.start < end and begin < frame.end for begin, end in code):
             table = handlers._table(side, frame.table) if frame.table is not None else None
+            if table is not None and not table.types:
+                table.indirect = False               # says how the types are found, of which there are none
             yield frame.start, frame.size, frame.rules, frame.common.rules, frame.common.personality, table
 
 

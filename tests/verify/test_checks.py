@@ -348,6 +348,13 @@ def the_table_does_not_end(b: Broken) -> None:
 
 
 @breaks("unwind-tables")
+def the_table_goes_on_behind_its_end(b: Broken) -> None:
+    start, size = b.table("eh_frame")
+    b.write(start + size, b"\1")
+    b.set_count("eh_frame", size + 4)
+
+
+@breaks("unwind-tables")
 def code_without_a_description(b: Broken) -> None:
     start, size = b.table("eh_frame")
     length, = struct.unpack("<I", b.read(start, 4))

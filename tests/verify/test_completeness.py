@@ -7,6 +7,8 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from bundles import Broken, Made, case_of, make
@@ -16,8 +18,10 @@ from hotreload_tool import cli
 from hotreload_tool.errors import Refused
 from hotreload_tool.verify import Given, completeness, lockstep, verify
 from hotreload_tool.verify.completeness import Comparison
+from hotreload_tool.verify.instructions import Instruction, offset_loaded
 from hotreload_tool.verify.linked import Linked
 from hotreload_tool.verify.redirects import _targets
+from hotreload_tool.verify.side import Side
 from hotreload_tool.verify.tables import Payload
 
 FULL = os.environ.get("HOTRELOAD_TEST_SIZE") == "full"
@@ -386,3 +390,55 @@ def test_prefixes_count(tmp_path: Path, shared_folder: Path) -> None:
     made = make(case, Configuration.parse("gcc -O2 exec"), tmp_path / "build", shared_folder)
     assert is_complete(compared(made, 1, made.new[0]))
     assert "first" in compared(made, 1, made.new[0], _not_locked).different
+
+
+FAR = """
+#include "case.h"
+NOINLINE int first(const char *text) { return (int)strlen(text) + 1; }
+void answer(const char *line) { printf("%d\\n", first(line)); }
+"""
+
+
+def _far_call(b: Broken) -> None:
+    """`call *m` with another digit in its second byte: takes the code segment from memory as well."""
+    code = next(s for s in b.file.symbols if s.name == "first.hr_new")
+    b.write(code.value + b.read(code.value, code.size).index(b"\xff\x15") + 1, b"\x1d")
+
+
+def test_a_far_call_is_another_call(tmp_path: Path, shared_folder: Path) -> None:
+    made = make(case_of(tmp_path / "case", FAR, FAR.replace("+ 1", "+ 2")), Configuration.parse("gcc -O2 pie"),
+                tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0]))
+    assert "first" in compared(made, 1, made.new[0], _far_call).different
+
+
+COUNTED = """
+#include "case.h"
+static __thread int counted = 5;
+NOINLINE int first(int n) { counted += n; fputs("", stdout); return counted + 1; }
+void answer(const char *line) { printf("%d\\n", first((int)strlen(line))); }
+"""
+
+
+def _into_the_reserve(b: Broken) -> None:
+    """The second use of the thread-local goes to another place of the block, where new ones lie."""
+    code = next(s for s in b.file.symbols if s.name == "first.hr_new")
+    held = b.read(code.value, code.size)
+    places = [at for at in range(code.size - 4) if -4096 <= struct.unpack_from("<i", held, at)[0] < -1024]
+    b.write(code.value + places[-1], struct.pack("<i", -512))
+
+
+def test_a_thread_local_of_the_image_is_not_in_the_reserve(tmp_path: Path, shared_folder: Path) -> None:
+    made = make(case_of(tmp_path / "case", COUNTED, COUNTED.replace("+ 1", "+ 2")), Configuration.parse("gcc -O2 pie"),
+                tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0]))
+    assert "first" in compared(made, 1, made.new[0], _into_the_reserve).different
+
+
+def test_an_offset_that_is_added_is_not_loaded() -> None:
+    side = cast(Side, SimpleNamespace(tls_size=4096))
+
+    def loaded(mnemonic: str, operands: str) -> object:
+        return offset_loaded(Instruction(0, 7, mnemonic, operands, bytes(7)), side)
+    assert loaded("mov", "rax, -0x404") != loaded("add", "rax, -0x404")
+    assert loaded("add", "rax, -0x404") == loaded("lea", "rax, [rax - 0x404]")
