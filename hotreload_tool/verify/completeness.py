@@ -90,7 +90,11 @@ class _Work:
         return lines.own(self.new.space.file_at(new_at), new_at, new) and lines.own(self.old.space.file_at(old_at), old_at, old)
 
     def run(self) -> Comparison:
-        missing = self.functions() + self.plain_functions()
+        missing = self.functions()
+        self.drain()
+        elsewhere = self.plain_functions()
+        self.drain()
+        missing += self.functions_of_other_files(elsewhere)
         self.drain()
         missing += self.objects()
         self.drain()
@@ -147,22 +151,42 @@ class _Work:
     def _size(side: Side, code: int) -> int:
         return max((s.size for s in side.space.functions_at(code)), default=0)
 
-    def plain_functions(self) -> list[tuple[str, int]]:
-        """Functions without stubs (uninstrumented objects, the C library's start code) by name; where several bear one, any
-        that is the same will do."""
+    def plain_functions(self) -> list[tuple[int, list[str], list[int]]]:
+        """Queue functions without stubs (uninstrumented objects, the C library's start code) to be compared with the image's of
+        their name and source file, but for those that were met where live code refers to them: a bundle may have brought these.
+        Returns what the image has none of: (code, names, what bears one of them in other files)."""
         theirs: dict[str, list[int]] = {}
         for address, known in self.old.plain_functions().items():
             for name in known:
                 theirs.setdefault(name, []).append(address)
-        missing = []
+        met, rest = self.lock.met_new(), []
         for address, known in self.new.plain_functions().items():
             candidates = list(dict.fromkeys(a for name in known for a in theirs.get(name, [])))
-            if _is_fragment(known):
-                continue                  # belongs to whatever refers to it, and is met there
-            if not candidates:
-                missing.append((known[0], address))
-            elif len(candidates) == 1:
+            if address in met or _is_fragment(known):      # which belongs to whatever refers to it, and is met there
+                continue
+            units = self._units(self.new, address, known)
+            fitting = [a for a in candidates if self._units(self.old, a, known) == units]
+            if len(fitting) == 1:
+                self.lock.queue(Pair("code", address, fitting[0], 0, known[0]))
+            elif not fitting:
+                rest.append((address, known, candidates))
+        return rest
+
+    @staticmethod
+    def _units(side: Side, code: int, known: list[str]) -> set[str | None]:
+        return {side.space.image.units.get((name, code)) for name in known}
+
+    def functions_of_other_files(self, rest: list[tuple[int, list[str], list[int]]]) -> list[tuple[str, int]]:
+        """Functions without stubs that the image does not have in their source file, which may have been renamed. Returns those
+        that are in none."""
+        met, missing = self.lock.met_new(), []
+        for address, known, candidates in rest:
+            if address in met:
+                continue
+            if len(candidates) == 1:
                 self.lock.queue(Pair("code", address, candidates[0], 0, known[0]))
+            elif not candidates:
+                missing.append((known[0], address))
         return missing
 
     def drain(self) -> None:
@@ -318,16 +342,7 @@ class _Fresh:
         found = {a for a, known in file.by_address.items() for s in known if not file.executable(a)}
         found |= {s.value + s.size for known in file.by_address.values() for s in known if s.type == OBJECT}
         found |= {t for known in self._references.values() for t in known}
-        found |= {r.addend for r in file.relocations if r.addend > 0}
-        found |= {file.word(at) for at in file.relative_words} | (self._plain_addresses() if self.side.absolute else set())
-        return sorted(found)
-
-    def _plain_addresses(self) -> set[int]:
-        """What words of data can refer to in an image whose addresses need no relocation."""
-        file = self.side.space.image
-        kept = [s for s in file.sections if s.name.startswith((".rodata", ".data")) and not s.nobits]
-        words = {file.word(at) for s in kept for at in range(s.address + -s.address % 8, s.end - 7, 8)}
-        return set(filter(self.side.may_be_address, words))
+        return sorted(found | self.side.held_addresses)
 
     @cached_property
     def reached(self) -> set[int]:

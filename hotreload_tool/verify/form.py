@@ -222,10 +222,12 @@ def _of_dynamic(file: Linked) -> Iterator[str]:
     where = next((h for h in _headers(file) if h.type == _PT_DYNAMIC), None)
     if where is None:
         return
-    if any(file.read(where.address, where.size)[16 * len(tags):]):
+    if where.size and any(file.read(where.address, where.size)[16 * len(tags):]):
         yield "something follows the end of the dynamic section"
+    if not where.size and (where.address, where.offset) != (0, 0):
+        yield "it has no dynamic section, and a header says where that is"
     rows = [r for r in _rows(file) if r.flags & SHF_ALLOC]
-    if [(r.address, r.size) for r in rows if r.type == _DYNAMIC] != [(where.address, where.size)]:
+    if [(r.address, r.size) for r in rows if r.type == _DYNAMIC] != [(where.address, where.size)][:where.size]:
         yield "its dynamic section is not where its section header is"
     symbols = [r for r in rows if r.type == _DYNSYM]
     if len(symbols) > 1 or [r.address for r in symbols] != [file.tag(DT_SYMTAB)][:len(symbols)]:

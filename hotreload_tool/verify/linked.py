@@ -21,8 +21,10 @@ DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_STRSZ, DT_PLTRELSZ, DT_JMPREL = 5, 
 DT_RELRSZ, DT_RELR = 35, 36
 DT_VERSYM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF
 EM_X86_64 = 62
-NOTYPE, OBJECT, FUNC, SECTION, TLS, IFUNC = 0, 1, 2, 3, 6, 10
+NOTYPE, OBJECT, FUNC, SECTION, FILE, TLS, IFUNC = 0, 1, 2, 3, 4, 6, 10
+LOCAL = 0                     # binding
 UNDEFINED, ABSOLUTE_INDEX = 0, 0xFFF1
+DEFAULT = 0                   # visibility: another image may define the symbol instead
 _EHDR, _PHDR, _SHDR = (struct.Struct(f) for f in ("<16sHHIQQQIHHHHHH", "<IIQQQQQQ", "<IIQQQQIIQQ"))
 _SYM, _RELA, _NOTE = (struct.Struct(f) for f in ("<IBBHQQ", "<QQq", "<III"))
 _SHT_NULL, _SHT_SYMTAB, _SHT_NOBITS = 0, 2, 8
@@ -162,6 +164,17 @@ class Linked:
             raise Unreadable(f"{self.where}: {size} bytes at {offset:#x} lie outside the file")
         return self.data[offset:offset + size]
 
+    @cached_property
+    def units(self) -> dict[tuple[str, int], str]:
+        """(name, address) of what is file-local -> the file it was compiled from, as its object says (gABI, STT_FILE)."""
+        found, unit = {}, ""
+        for symbol in self.symbols:
+            if symbol.type == FILE:
+                unit = symbol.name
+            elif symbol.binding == LOCAL and unit:
+                found[symbol.name, symbol.value] = unit
+        return found
+
     # ---- memory -------------------------------------------------------------------------------------------------
 
     def load_of(self, address: int, size: int = 1) -> Segment | None:
@@ -208,7 +221,7 @@ class Linked:
     @cached_property
     def dynamic(self) -> list[tuple[int, int]]:
         where = next((s for s in self.segments if s.type == "PT_DYNAMIC"), None)
-        if where is None:
+        if where is None or not where.size:           # a program linked without libraries has an empty one
             return []
         raw = self.read(where.address, where.size // 16 * 16)
         found = list(struct.iter_unpack("<qQ", raw))

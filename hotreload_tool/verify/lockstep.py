@@ -45,6 +45,7 @@ _ALIGNMENT = 32           # bytes; the most that compilers align content to whic
 _NEAR = 64                # bytes; compilers refer to `array - 8` by what precedes it
 _DISTANCES = "reltable."   # LLVM's pass RelLookupTableConverter names its tables so
 _TABLE = 3                # entries that no other content has by accident
+_TRAP = b"\xcc"            # int3, which assemblers fill code with
 _MOST = 1 << 20           # bytes of nameless content that are walked
 
 
@@ -217,6 +218,10 @@ class Lockstep:
     def met_old(self) -> set[int]:
         """Addresses of the process that were walked, or are to be."""
         return {old for _, _, old in self._met}
+
+    def met_new(self) -> set[int]:
+        """Addresses of the new image that were walked, or are to be."""
+        return {new for _, new, _ in self._met}
 
     # ---- pointers -----------------------------------------------------------------------------------------------
 
@@ -532,7 +537,8 @@ class _Step:
         return self._goes(one, two)
 
     def _goes(self, one: int, two: int) -> bool:
-        if self._own(one, two) or not self._is_own(one, two) and self.lock.same_place(one, two, self.owner):
+        if self._own(one, two) or self._stops(one, two) \
+                or not self._is_own(one, two) and self.lock.same_place(one, two, self.owner):
             return True
         self.why = f"goes to {self.lock.say(self.lock.new, one)} there, to {self.lock.say(self.lock.old, two)} here"
         return False
@@ -554,6 +560,12 @@ class _Step:
 
     def _own(self, one: int, two: int) -> bool:
         return self.new <= one < self.new + self.size and one - self.new == two - self.old
+
+    def _stops(self, one: int, two: int) -> bool:
+        """Whether both lead to where the code ends, and a trap lies there: what clang's -O0 makes of what is never reached."""
+        places = (self.lock.new.space, one), (self.lock.old.space, two)
+        return (one, two) == (self.new + self.size, self.old + self.size) and all(
+            space.is_code(at) and space.read(at, 1) == _TRAP for space, at in places)
 
     def _by_place(self, mine: Instruction, other: Instruction) -> bool:
         """An operand relative to the instruction."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -114,13 +114,61 @@ class Side:
 
     @cached_property
     def payload_targets(self) -> list[int]:
-        """What the code of the payloads refers to, sorted."""
-        return sorted({t for payload in self.space.payloads for t in _targets(payload.file)})
+        """What code and data of the payloads refer to, sorted, as far as slots and updates lead to these: what else a payload
+        holds says nothing."""
+        waiting = [a for p in self.space.payloads for a in (*(r.new for r in p.redirects), *map(p.pointer, p.own_slots))]
+        waiting += [u.new_content for p in self.space.payloads for u in p.updates]
+        sizes = {u.new_content: u.size for p in self.space.payloads for u in p.updates}
+        found, met = set(waiting), set[int]()
+        while waiting:
+            start, referred = self._referred(waiting.pop(), sizes)
+            if start not in met:
+                met.add(start)
+                waiting += [t for t in referred if t not in found and self.space.file_at(t) not in (None, self.space.image)]
+                found |= referred
+        return sorted(found)
+
+    def _referred(self, address: int, sizes: Mapping[int, int]) -> tuple[int, set[int]]:
+        """Where that begins which holds `address`, and what it refers to. Data without a symbol goes on as long as it holds
+        addresses."""
+        from .instructions import targets
+        code = self.function_at(address)
+        if code is not None:
+            return code.start, set(targets(self.space.read(code.start, code.symbol.size), code.start))
+        held = self.object_at(address)
+        if address not in sizes and held is not None and held.offset < held.symbol.size:
+            return held.start, self._held(held.start, held.symbol.size)
+        if address in sizes:
+            return address, self._held(address, sizes[address])
+        found: set[int] = set()
+        while self.space.file_at(address + 8 * len(found), 8) is not None and (word := self._held(address + 8 * len(found), 8)) \
+                and not word <= found:
+            found |= word
+        return address, found
+
+    def _held(self, address: int, size: int) -> set[int]:
+        """Addresses in the words of a range."""
+        words = range(address + -address % 8, address + size - 7, 8)
+        found = {p.address for at in words if (p := self.pointer(at)) is not None and p.address is not None}
+        if self.absolute:
+            found |= set(filter(self.may_be_address, (self.space.word(at) for at in words)))
+        return found
 
     @cached_property
     def image_targets(self) -> list[int]:
-        """What the code of the image refers to, sorted: seldom asked for, and a walk over all of it."""
-        return _targets(self.space.image)
+        """What code and data of the image refer to, sorted: seldom asked for, and a walk over all of it."""
+        return sorted({*_targets(self.space.image), *self.held_addresses})
+
+    @cached_property
+    def held_addresses(self) -> set[int]:
+        """What words of the image's data refer to, or can in an image whose addresses need no relocation."""
+        file = self.space.image
+        found = {r.addend for r in file.relocations if r.addend > 0} | {file.word(at) for at in file.relative_words}
+        if self.absolute:
+            kept = [s for s in file.sections if s.name.startswith((".rodata", ".data")) and not s.nobits]
+            words = {file.word(at) for s in kept for at in range(s.address + -s.address % 8, s.end - 7, 8)}
+            found |= set(filter(self.may_be_address, words))
+        return found
 
     # ---- linkage ------------------------------------------------------------------------------------------------
 

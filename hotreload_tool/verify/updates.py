@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import abi
-from .linked import Linked, Unreadable
+from .linked import DEFAULT, Linked, Unreadable
 from .space import Space
 from .tables import R_64, R_GLOB_DAT, R_NONE, Payload, Update, loaded_word
 
@@ -91,7 +91,7 @@ def content(file: Linked, address: int, size: int) -> list[object]:
         if relocation is not None and relocation.type in (R_64, R_GLOB_DAT):
             made = file.dynamic_symbol(relocation.symbol)
             pointer: tuple[str, int] = (made.symbol.name, relocation.addend)
-            if made.symbol.defined:
+            if made.symbol.defined and made.symbol.visibility != DEFAULT:      # else a library's own, looked up by name as well
                 pointer = ("", made.symbol.value + relocation.addend)
         elif relocation is not None and relocation.type != R_NONE or address + at in file.relative_words:
             pointer = ("", loaded_word(file, address + at))

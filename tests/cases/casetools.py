@@ -21,7 +21,7 @@ from hotreload_tool import bundle, compiler, elf, hotpatch, instrument, names, p
 from hotreload_tool.baseline import Store
 from hotreload_tool.errors import Refused
 from hotreload_tool.objectmaps import ObjectMaps
-from hotreload_tool.request import ImageRequest, LinkRequest, ObjectRequest
+from hotreload_tool.request import ImageKind, ImageRequest, LinkRequest, ObjectRequest
 from livetools import LiveError, Program, clean_environment
 
 CASES = Path(__file__).resolve().parent
@@ -37,7 +37,7 @@ _CONFIGURATIONS = {
                   for kind in ("pie", "exec")),
 }
 _CXX = {"gcc": "g++", "clang": "clang++"}
-_KIND = {"pie": (["-fPIE"], ["-pie"]), "exec": (["-fno-pie"], ["-no-pie"])}
+_KIND = {"pie": (["-fPIE"], ["-pie"]), "exec": (["-fno-pie"], ["-no-pie"]), "shared": (["-fPIC"], ["-shared"])}
 
 
 # ---- reading a case ----------------------------------------------------------------------------------------------
@@ -243,7 +243,8 @@ class Builder:
         link = LinkRequest([self.driver], [self.configuration.compiler], [_CXX[self.configuration.compiler]],
                            self._libraries(), [], [], [])
         listed = [ObjectRequest(f"{unit}.o", str(path), False) for unit, path in objects.items()]
-        return ImageRequest("prog", str(image), "program", listed, link, init=init)
+        kind: ImageKind = "shared" if self.configuration.kind == "shared" else "program"
+        return ImageRequest("prog", str(image), kind, listed, link, init=init)
 
     def _libraries(self) -> list[str]:
         return shlex.split(self.case.first.value("Link", self.configuration) or "")
