@@ -294,13 +294,14 @@ def _arena_of(image: Elf, hr_image: int) -> tuple[int, int]:
 
 
 def _exported(image: Elf) -> list[str]:
+    """What other images may define instead: not what is protected, as the bounds of an array are that the linker makes."""
     found = []
     for section in image.sections:
         if section.type == _SHT_DYNSYM:
             table = _linked(image, section)
             size = len(section.data) // _SYM.size * _SYM.size
-            for name, info, _, shndx, _, _ in _SYM.iter_unpack(section.data[:size]):
-                if shndx != elf.SHN_UNDEF and info >> 4 != elf.STB_LOCAL:
+            for name, info, other, shndx, _, _ in _SYM.iter_unpack(section.data[:size]):
+                if shndx != elf.SHN_UNDEF and info >> 4 != elf.STB_LOCAL and other & 3 == elf.STV_DEFAULT:
                     found.append(_text(image, table, name))
     return found
 
