@@ -326,6 +326,7 @@ def _add_definition(live: LiveState, symbols: _Symbols, name: str, definition: D
                                         entry.digest, entry.signature, 0, lead, head)
 
 
+_LIBRARY_HANDLE = "__dso_handle"     # of crtbeginS.o
 _MADE_UP = (SLOT_SUFFIX, BODY_SUFFIX, CALL_SUFFIX)
 
 
@@ -389,9 +390,11 @@ class _Symbols:
         yield from (s for s in self._public.values() if not s.name.endswith(_MADE_UP))
         yield from (found[0] for name, found in self._hidden.items() if len(found) == 1
                     and name not in self._public and not name.endswith(_MADE_UP))
-        # ld.bfd leaves no trace of the runtime's functions having been hidden and not file-local.
-        yield from (found[0] for name, found in self._local.items() if len(found) == 1 and found[0].type == "FUNC"
-                    and name.startswith(RUNTIME_PREFIX) and name not in self._public and name not in self._hidden)
+        # ld.bfd leaves no trace of these having been hidden and not file-local: the runtime's functions, and in a library what
+        # its C++ objects are registered with, to be destroyed when it is unloaded.
+        yield from (found[0] for name, found in self._local.items() if len(found) == 1 and name not in self._public
+                    and name not in self._hidden and (found[0].type == "FUNC" and name.startswith(RUNTIME_PREFIX)
+                                                      or name == _LIBRARY_HANDLE))
 
 
 def new_data(entry: DataEntry, obj: str, address: int, generation: int) -> LiveData:

@@ -1,4 +1,4 @@
-"""What is the library's own: arrays that the linker makes in it."""
+"""What is the library's own: arrays that the linker makes in it, and by what its C++ objects are registered."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -72,3 +72,38 @@ def test_an_array_that_the_linker_made_stays_the_one_there_is(project: Workspace
     project.edit("part.cc", "total = 0", "total = 1000")
     project.scons("hotpatch")
     host.ask("go", "^counts 1022\n", reject="counts 1002")
+
+
+OBJECT = """
+#include <cstdio>
+#include <cstdlib>
+struct Watch {
+  int given;
+  Watch() : given(std::atoi("7")) { std::puts("made"); }
+  ~Watch() { std::printf("destroyed %d\\n", given); }
+};
+static Watch watch;
+static __attribute__((noinline)) int count(void)
+{
+  int total = watch.given;
+"""
+
+
+@pytest.fixture
+def cxx_host(project: Workspace) -> Iterator[Program]:
+    """With the C++ library, also in the host: without that, nobody could catch what a constructor throws."""
+    project.edit("SConstruct", "['host.c'], LIBS=['dl']", "['host.c'], LIBS=['dl', 'stdc++'], LINKFLAGS=['-Wl,--no-as-needed']")
+    project.edit("part.cc", "{ __start_entries[0]", "{ if (!__start_entries[0]) throw 1; __start_entries[0]")
+    project.scons()
+    with project.start(["build/host", str(project.path / "build/libpart.so")]) as running:
+        running.expect("^ready\n")
+        running.ask("go", "^counts 12\n")
+        yield running
+
+
+def test_a_new_object_of_a_library_is_destroyed_with_it(project: Workspace, cxx_host: Program) -> None:
+    project.edit("part.cc", "static __attribute__((noinline)) int count(void)\n{\n  int total = 0;\n", OBJECT)
+    project.scons("hotpatch")
+    cxx_host.expect("^made\n")
+    cxx_host.ask("go", "^counts 29\n", reject="made")
+    cxx_host.ask("unload", "^destroyed 7\nunloaded 0\n", reject="made")
