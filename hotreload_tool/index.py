@@ -28,7 +28,7 @@ from .live import ImageFacts, ImageSymbol, LiveData, LiveFunction, LiveState, Tl
 from .names import MAP_SECTION, TLS_RESERVE
 from .objectmap import MapError, ObjectMap
 
-VERSION = 3                     # bump when what is kept changes
+VERSION = 4                     # bump when what is kept changes
 _MAGIC = b"HRINDEX\1"
 _HEAD = struct.Struct("<8sI16s")            # magic, bytes of the header that follows, its digest
 _PAGE = 4096                    # bytes that one checksum covers
