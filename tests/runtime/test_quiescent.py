@@ -68,7 +68,7 @@ def quiescent(pid: int, *payloads: Payload, timeout: float = 60.0) -> process.Ap
     return process.apply(pid, [p.path for p in payloads], when="quiescent", timeout=timeout)
 
 
-def blocked(pid: int, *payloads: Payload, when: str = "quiescent", timeout: float = 0.5) -> process.AgentError:
+def blocked(pid: int, *payloads: Payload, when: str = "quiescent", timeout: float = 2.0) -> process.AgentError:
     """The refusal at the deadline; the process is as before."""
     before = process.status(pid).document
     with pytest.raises(process.AgentError) as caught:
