@@ -153,6 +153,7 @@ def test_a_client_that_goes_away_after_the_decision(programs: list[Program], new
         first = Asked(programs[0], new_value, ballot.file, when=abi.When.NOW)
         wait_for_state(ballot, (1, 0, abi.Decision.UNDECIDED), programs[2])
         os.kill(programs[0].pid, signal.SIGSTOP)       # prepared, and has said so
+        os.waitid(os.P_PID, programs[0].pid, os.WSTOPPED | os.WNOWAIT)   # till then it could go on with the second's vote
         second = Asked(programs[1], new_value, ballot.file, when=abi.When.NOW)
         while state_of(ballot)[1] == 0:                # all are prepared; the second is ready in round after round
             assert ballot.decision() is abi.Decision.UNDECIDED, second.code()
