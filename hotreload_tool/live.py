@@ -360,11 +360,11 @@ class _Symbols:
         if symbol is not None:
             return symbol
         for candidates in (self._hidden.get(name, []), self._local.get(name, [])):
-            if symbol is None and len(candidates) > 1:
+            if len(candidates) > 1:
                 candidates = self._behind_its_code(name, candidates)
-            if symbol is None and len(candidates) == 1:
-                symbol = candidates[0]
-        return symbol
+            if len(candidates) == 1:
+                return candidates[0]
+        return None
 
     def lead(self, function: ImageSymbol, name: str, body: int, size: int) -> int:
         """Bytes of a head between the start of a function's code, which is `function` or another name's, and `body`."""

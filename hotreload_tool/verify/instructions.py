@@ -35,8 +35,14 @@ class Instruction(NamedTuple):
 
 @lru_cache(maxsize=2048)       # the new image's code is asked for twice, and again with the next bundle
 def decode(code: bytes, address: int) -> list[Instruction]:
-    return [Instruction(at, size, m.rpartition(" ")[2], o, code[at - address:at - address + size])
+    return [Instruction(at, size, _mnemonic(m, o), o, code[at - address:at - address + size])
             for at, size, m, o in arch.NATIVE.disassembly(code, address)]
+
+
+def _mnemonic(said: str, operands: str) -> str:
+    """Without prefixes; of a call or jump that takes the code segment from memory too ("ptr" of no size) with "far"."""
+    name = said.rpartition(" ")[2]
+    return f"far {name}" if name in ("call", "jmp") and operands.startswith("ptr [") else name
 
 
 def plain(word: bytes, side: Side) -> Pointer | None:
@@ -165,7 +171,7 @@ def loads(instruction: Instruction, side: Side) -> tuple[str, Pointer] | None:
 def goes(instructions: list[Instruction], side: Side) -> tuple[str, Pointer, int] | None:
     """("call" or "jmp", where to, instructions) of six bytes that go somewhere."""
     first = instructions[0]
-    if first.mnemonic not in ("call", "jmp") or is_far(first):
+    if first.mnemonic not in ("call", "jmp"):
         return None
     target = target_of(first)
     if target is not None and first.size == 6:
@@ -179,11 +185,6 @@ def goes(instructions: list[Instruction], side: Side) -> tuple[str, Pointer, int
     if first.size == 5 and len(instructions) > 1 and instructions[1].mnemonic == "nop" and instructions[1].size == 1:
         return first.mnemonic, goal, 2
     return None
-
-
-def is_far(instruction: Instruction) -> bool:
-    """Whether it takes the code segment from memory too, which the mnemonic does not tell."""
-    return "ptr [" in instruction.operands and not instruction.operands.startswith("qword ptr [")
 
 
 def offset_loaded(instruction: Instruction, side: Side) -> tuple[str, int] | None:
@@ -213,7 +214,7 @@ def tls_address(instructions: list[Instruction], side: Side) -> tuple[int | None
         return None
     first, second = instructions[:2]
     target = target_of(first)
-    calls = second.mnemonic == "call" and not is_far(second) and "__tls_get_addr" in _called(second, side)
+    calls = second.mnemonic == "call" and "__tls_get_addr" in _called(second, side)
     if first.mnemonic == "lea" and first.operands.startswith("rdi, ") and target is not None and calls:
         words = side.pointer(target), int.from_bytes(side.space.read(target + 8, 8), "little")
         held = side.pointer(target + 8)

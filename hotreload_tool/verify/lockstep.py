@@ -244,7 +244,7 @@ class Lockstep:
             return False
         if theirs[0] != RESERVE or mine[0] == RESERVE:
             return mine[1] == theirs[1] and (mine[0] == theirs[0] or same_name(mine[0], theirs[0]))
-        if self.old.has_thread_local(mine[0]) and mine[0] not in self.new.repeated_thread_locals and not is_numbered(mine[0]):
+        if mine[0] in self.old.thread_local_names and self.new.thread_local_names[mine[0]] == 1 and not is_numbered(mine[0]):
             return False             # it is where it was
         start, place = new - mine[1], old - mine[1]
         return self._thread_locals.setdefault(start, place) == place \

@@ -323,13 +323,9 @@ class Side:
         return sorted((s for s in self.space.image.symbols if s.type == TLS and s.defined), key=lambda s: s.value)
 
     @cached_property
-    def repeated_thread_locals(self) -> set[str]:
-        """Names that several thread-locals have, each known to its file alone."""
-        count = Counter(bare(s.name) for s in self._thread_locals)
-        return {name for name, n in count.items() if n > 1}
-
-    def has_thread_local(self, name: str) -> bool:
-        return any(bare(s.name) == name for s in self._thread_locals)
+    def thread_local_names(self) -> Counter[str]:
+        """How many have a name: several may, each known to its file alone."""
+        return Counter(bare(s.name) for s in self._thread_locals)
 
     def thread_local(self, value: int) -> tuple[str, int] | None:
         """(name, offset) of byte `value` of the block."""

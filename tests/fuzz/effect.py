@@ -106,12 +106,12 @@ def effect(file: linked.Linked, ranges: list[tuple[int, int]], code: list[tuple[
     read = tables.Payload(file)
     made = dict(_relocated(file))
     start, size = read.spans.get("updates", (0, 0))
-    where = range(start + 8, start + size, abi.UPDATE.size)      # the old content lies, says nothing: it is compared itself
+    places = range(start + 8, start + size, abi.UPDATE.size)     # of words that say where old content is, itself compared
     updated = [(u.address, updates.content(file, u.old_content, u.size), *u[2:]) for u in read.updates]
     loads = [(s.flags & 7, s.address, -(-s.end // 4096)) for s in file.loads]
     return (loads, dataclasses.astuple(read.header), read.redirects, read.parts, updated, read.module_words,
             list(_unwinding(file, read, code)), read.tables["init_array"],
-            {at: what for at, what in made.items() if at not in where},
+            {at: what for at, what in made.items() if at not in places},
             [_loaded(file, made, at, size) for at, size in ranges])
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from casetools import Builder, Case, Configuration, read_case
 
 from hotreload_tool import abi, hotpatch
@@ -48,6 +49,25 @@ def make(case: Case, configuration: Configuration, folder: Path, shared: Path) -
         made.new.append(folder / f"new{version.number}")
         shutil.move(builder.link(objects), made.new[-1])
     return made
+
+
+def make_beside(case: Case, configuration: Configuration, folder: Path, shared: Path) -> Made:
+    """The first two versions as an image and a bundle; of the others the image alone."""
+    rest, case.versions = case.versions[2:], case.versions[:2]
+    made = make(case, configuration, folder, shared)
+    builder = Builder(case, configuration, folder, shared)
+    for version in rest:
+        made.new.append(folder / f"new{version.number}")
+        shutil.move(builder.link(builder.objects(version)), made.new[-1])
+    return made
+
+
+def installed(configuration: str) -> Configuration:
+    """Skips the test where its compiler is not there."""
+    wanted = Configuration.parse(configuration)
+    if shutil.which(wanted.compiler) is None:
+        pytest.skip(f"there is no {wanted.compiler}")
+    return wanted
 
 
 def case_of(folder: Path, *versions: str, suffix: str = "c") -> Case:

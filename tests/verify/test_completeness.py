@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from bundles import Broken, Made, case_of, make
+from bundles import Broken, Made, case_of, installed, make
 from casetools import Configuration, all_cases, configurations, read_case
 
 from hotreload_tool import cli
@@ -316,9 +315,7 @@ void answer(const char *line) { printf("%d %d\\n", first((int)strlen(line)), ris
                  id="what-clang-does-not-describe")])
 def test_compilers_ways_are_no_differences(first: str, second: str, suffix: str, configuration: str, tmp_path: Path,
                                            shared_folder: Path) -> None:
-    wanted = Configuration.parse(configuration)
-    if shutil.which(wanted.compiler) is None:
-        pytest.skip(f"there is no {wanted.compiler}")
+    wanted = installed(configuration)
     made = make(case_of(tmp_path / "case", first, second, suffix=suffix), wanted, tmp_path / "build", shared_folder)
     verdict = verify(made.bundles[0], Given([made.image], [], [made.new[0]]))
     assert verdict.sound, verdict.failed

@@ -5,13 +5,12 @@ from a third version differs in one place of each of many functions, and each is
 """
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bundles import Made, case_of, make
-from casetools import Builder, Configuration, configurations
+from bundles import Made, case_of, make_beside
+from casetools import Configuration, configurations
 from test_completeness import FULL, compared, is_complete
 
 
@@ -79,17 +78,8 @@ void answer(const char *line) { thrower((int)strlen(line)); puts("first"); }
 CONFIGURATIONS = [c for c in configurations(FULL) if FULL or c.level != "-O0"]
 
 
-def made_of(folder: Path, configuration: Configuration, shared: Path, versions: tuple[str, ...], suffix: str = "c",
-            bundles: int = 1) -> Made:
-    """The first two versions as an image and a bundle; for the others the image alone."""
-    case = case_of(folder / "case", *versions, suffix=suffix)
-    rest, case.versions = case.versions[1 + bundles:], case.versions[:1 + bundles]
-    made = make(case, configuration, folder / "build", shared)
-    builder = Builder(case, configuration, folder / "build", shared)
-    for version in rest:
-        made.new.append(folder / f"new{version.number}")
-        shutil.move(builder.link(builder.objects(version)), made.new[-1])
-    return made
+def made_of(folder: Path, configuration: Configuration, shared: Path, versions: tuple[str, ...], suffix: str = "c") -> Made:
+    return make_beside(case_of(folder / "case", *versions, suffix=suffix), configuration, folder / "build", shared)
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda c: str(c).replace(" ", ""))

@@ -1,13 +1,13 @@
 """What compilers and linkers do in their own way is no difference; what is changed right beside it is still found."""
 from __future__ import annotations
 
-import shutil
 import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
-from bundles import Broken, Made, case_of, make
-from casetools import CASES, Builder, Configuration, read_case
+from bundles import Broken, Made, case_of, installed, make, make_beside
+from casetools import CASES, Configuration, read_case
 from test_completeness import compared, is_complete
 
 from hotreload_tool.verify import Given, verify
@@ -19,19 +19,14 @@ from hotreload_tool.verify.tables import Payload
 
 def built(case: str, configuration: str, folder: Path, shared: Path) -> Made:
     """A case of tests/cases with its image and bundles."""
-    wanted = Configuration.parse(configuration)
-    if shutil.which(wanted.compiler) is None:
-        pytest.skip(f"there is no {wanted.compiler}")
+    wanted = installed(configuration)
     found = read_case(CASES / case)
     found.versions = [v for v in found.versions if v.number == 1 or (v.value("Patch", wanted) or "") == "ok"]
     return make(found, wanted, folder / "build", shared)
 
 
 def written(folder: Path, suffix: str, configuration: str, shared: Path, *versions: str) -> Made:
-    wanted = Configuration.parse(configuration)
-    if shutil.which(wanted.compiler) is None:
-        pytest.skip(f"there is no {wanted.compiler}")
-    return make(case_of(folder / "case", *versions, suffix=suffix), wanted, folder / "build", shared)
+    return make(case_of(folder / "case", *versions, suffix=suffix), installed(configuration), folder / "build", shared)
 
 
 def failed(broken: Broken, made: Made, folder: Path, name: str = "broken") -> list[str]:
@@ -179,7 +174,7 @@ def test_initialisers_of_several_units_have_one_name(configuration: str, tmp_pat
     assert is_complete(found), found.different
     if configuration.startswith("gcc"):
         for which in (0, 1):
-            assert compared(made, 1, made.new[0], lambda b, which=which: _other_start(b, which)).different  # type: ignore[misc]
+            assert compared(made, 1, made.new[0], partial(_other_start, which=which)).different
 
 
 UNIT = """
@@ -206,19 +201,7 @@ def test_functions_of_one_name_are_told_apart_by_their_files(changed: str, tmp_p
         (folder / f"v{version}.c").write_text(f"//# Expect: x\n{patch}{COUNTS.format(min(version, 2))}")
         for unit in "bc":
             (folder / f"v{version}.{unit}.c").write_text(UNIT.format(7 if version == 3 and unit == changed else 5, unit))
-    made = of_files(folder, "gcc -O1 pie", tmp_path, shared_folder)
+    made = make_beside(read_case(folder), Configuration.parse("gcc -O1 pie"), tmp_path / "build", shared_folder)
     found = compared(made, 1, made.new[0])
     assert is_complete(found), found.different
     assert "begin" in compared(made, 1, made.new[1]).different
-
-
-def of_files(folder: Path, configuration: str, place: Path, shared: Path) -> Made:
-    """The first two versions as an image and a bundle; of the third the image alone."""
-    case, wanted = read_case(folder), Configuration.parse(configuration)
-    rest, case.versions = case.versions[2:], case.versions[:2]
-    made = make(case, wanted, place / "build", shared)
-    builder = Builder(case, wanted, place / "build", shared)
-    for version in rest:
-        made.new.append(place / f"new{version.number}")
-        shutil.move(builder.link(builder.objects(version)), made.new[-1])
-    return made
