@@ -12,14 +12,10 @@ from .side import Pointer, Side
 
 _RIP = re.compile(r"\[rip (?P<sign>[+-]) (?P<distance>0x[0-9a-f]+|\d+)\]|\[rip\]")
 NUMBER = re.compile(r"(?<![\w.])-?(?:0x[0-9a-f]+|\d+)(?!\w)")
+_SIGNED = re.compile(r"(?<![\w.])(?:(?<= )- )?-?(?:0x[0-9a-f]+|\d+)(?!\w)")
 BRANCH = re.compile(r"^(?:call|jmp|j\w+|loop\w*|jrcxz|jecxz|xbegin)$")
 
 
-_BASED = re.compile(r"\[(?P<base>r\w+) (?P<sign>[+-]) (?P<offset>0x[0-9a-f]+|\d+)\]")
-_GENERAL = re.compile(r"r(\d+)[dwb]?|[re]?([abcd])[xlh]|[re]?(si|di|bp|sp)l?")
-_THREAD_POINTER = ("qword ptr fs:[0]", "qword ptr fs:[0x0]")
-_WRITE_THE_FIRST = {"mov", "movsxd", "movzx", "lea", "xor", "add", "sub"}
-_KEPT = ("b", "bp", "12", "13", "14", "15")
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _REX_X, _REX_B, _REX_R = 2, 1, 4
 _FILLER = 0x67           # the prefix by which linkers make a direct call as long as one through a word (psABI §B.2)
@@ -74,7 +70,8 @@ def blanked(data: bytes, field_: int) -> bytes:
 
 
 def numbers(operands: str) -> list[int]:
-    return [int(n, 0) for n in NUMBER.findall(operands)]
+    """Those in the text of an instruction, in order; distances in brackets with their sign."""
+    return [int(n.replace(" ", ""), 0) for n in _SIGNED.findall(operands)]
 
 
 def differ_in(one: bytes, two: bytes, pairs: list[tuple[int, int]]) -> bool:
@@ -90,43 +87,6 @@ def differ_in(one: bytes, two: bytes, pairs: list[tuple[int, int]]) -> bool:
 
 def _encoded(number: int, width: int) -> bytes:
     return (number & (1 << 8 * width) - 1).to_bytes(width, "little")
-
-
-def offset_behind(instruction: Instruction) -> tuple[str, int] | None:
-    """(register, offset) of an instruction whose one number is an operand's distance from one register."""
-    match = _BASED.search(instruction.operands)
-    if match is None or len(numbers(instruction.operands)) != 1:
-        return None
-    return match["base"], int(match["sign"] + match["offset"], 0)
-
-
-def holds_thread_pointer(code: list[Instruction], at: int, register: str) -> bool:
-    """Whether straight on to `at` `register` is given the thread pointer, and nothing behind that may change it: in doubt, no."""
-    held = False
-    for instruction in code:
-        if instruction.at >= at:
-            break
-        first, _, rest = instruction.operands.partition(", ")
-        if instruction.mnemonic == "mov" and first == register and rest in _THREAD_POINTER:
-            held = True
-        else:
-            held = held and _leaves(instruction.mnemonic, first, register)
-    return held
-
-
-def _leaves(mnemonic: str, first: str, register: str) -> bool:
-    """Whether an instruction surely does not write to a register, or a call keeps it (psABI §3.2.1)."""
-    if mnemonic in ("cmp", "test", "nop", "push") or mnemonic.startswith("j") and mnemonic != "jmp":
-        return True
-    if mnemonic == "call":
-        return _general(register) in _KEPT
-    written = _general(first)
-    return mnemonic in _WRITE_THE_FIRST and ("[" in first or written is not None and written != _general(register))
-
-
-def _general(name: str) -> str | None:
-    match = _GENERAL.fullmatch(name)
-    return next(filter(None, match.groups())) if match else None
 
 
 def has_idle_bits(instruction: Instruction) -> bool:

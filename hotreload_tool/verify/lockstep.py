@@ -25,10 +25,8 @@ from .instructions import (
     goes,
     has_idle_bits,
     held_in,
-    holds_thread_pointer,
     loads,
     numbers,
-    offset_behind,
     offset_loaded,
     plain,
     signed,
@@ -249,6 +247,10 @@ class Lockstep:
         start, place = new - mine[1], old - mine[1]
         return self._thread_locals.setdefault(start, place) == place \
             and self._thread_locals_back.setdefault(place, start) == start
+
+    def no_thread_local(self, offset: int) -> bool:
+        """Whether at an offset from the thread pointer neither side has a variable."""
+        return all(side.thread_local(offset + side.tls_size) is None for side in (self.new, self.old))
 
     # ---- code ---------------------------------------------------------------------------------------------------
 
@@ -603,21 +605,22 @@ class _Step:
     # ---- numbers that are addresses, thread-local offsets, or source lines ----------------------------------------
 
     def _may_refer(self, mine: Instruction, other: Instruction) -> bool:
-        if "fs:[0x" in mine.operands:
+        if "fs:[0x" in mine.operands or self._is_offset(mine, other):
             return True
         return self.lock.new.absolute and any(map(self.lock.new.may_be_address, numbers(mine.operands)))
+
+    def _is_offset(self, mine: Instruction, other: Instruction) -> bool:
+        """Whether a number may be an offset from the thread pointer, which lies in a register."""
+        return mine.at in self.lock.new.thread_offsets(self.new, self.size) \
+            or other.at in self.lock.old.thread_offsets(self.old, self.size)
 
     def _by_number(self, mine: Instruction, other: Instruction) -> bool:
         """Instructions that differ in numbers alone, each of which means the same."""
         if NUMBER.sub("N", mine.operands) != NUMBER.sub("N", other.operands):
             return False
-        if self._at_thread_local(mine, other):
-            self.token = steps.token_of_numbers(mine)
-            return True
         one, two = numbers(mine.operands), numbers(other.operands)
-        fs = "fs:[" in mine.operands
         for a, b in zip(one, two):
-            if not self._same_number(mine, other, a, b, fs):
+            if not self._same_number(mine, other, a, b):
                 self.why = self.why or f"{_shown(mine, other)}"
                 return False
         if not differ_in(mine.data, other.data, [(a, b) for a, b in zip(one, two) if a != b]):
@@ -625,26 +628,13 @@ class _Step:
         self.token = steps.token_of_numbers(mine)
         return True
 
-    def _at_thread_local(self, mine: Instruction, other: Instruction) -> bool:
-        """Whether both refer to one thread-local by a register with the thread pointer."""
-        one, two = offset_behind(mine), offset_behind(other)
-        if one is None or two is None or one[0] != two[0] or not differ_in(mine.data, other.data, [(one[1], two[1])]):
-            return False
-        sizes = self.lock.new.tls_size, self.lock.old.tls_size
-        if not (-sizes[0] <= one[1] < 0 and -sizes[1] <= two[1] < 0):
-            return False
-        code = (decode(side.space.read(start, self.size), start) for side, start in ((self.lock.new, self.new),
-                                                                                     (self.lock.old, self.old)))
-        return all(holds_thread_pointer(c, i.at, one[0]) for c, i in zip(code, (mine, other))) \
-            and self.lock.same_thread_local(one[1] + sizes[0], two[1] + sizes[1])
-
-    def _same_number(self, mine: Instruction, other: Instruction, a: int, b: int, fs: bool) -> bool:
+    def _same_number(self, mine: Instruction, other: Instruction, a: int, b: int) -> bool:
         lock = self.lock
         size = lock.new.tls_size, lock.old.tls_size
         x, y = signed(a), signed(b)
-        if -size[0] <= x < 0 and -size[1] <= y < 0 and (fs or x != y):
-            if lock.same_thread_local(x + size[0], y + size[1]):
-                return True
+        fs = "fs:[" in mine.operands
+        if -size[0] <= x < 0 and -size[1] <= y < 0 and (fs or self._is_offset(mine, other)):
+            return lock.same_thread_local(x + size[0], y + size[1]) or not fs and x == y and lock.no_thread_local(x)
         if fs and (x < 0 or y < 0):
             return False
         if lock.new.absolute and lock.new.may_be_address(a) and lock.old.space.file_at(b) is not None:

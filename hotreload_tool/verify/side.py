@@ -53,6 +53,7 @@ class Side:
         self.space = space
         self.absolute = space.image.type == "ET_EXEC"
         self._names: dict[int, frozenset[str]] = {}        # what `names_at` found
+        self._thread_offsets: dict[tuple[int, int], frozenset[int]] = {}
 
     # ---- functions ----------------------------------------------------------------------------------------------
 
@@ -326,6 +327,14 @@ class Side:
     def thread_local_names(self) -> Counter[str]:
         """How many have a name: several may, each known to its file alone."""
         return Counter(bare(s.name) for s in self._thread_locals)
+
+    def thread_offsets(self, code: int, size: int) -> frozenset[int]:
+        """Instructions in so many bytes of code whose number may be an offset from the thread pointer."""
+        from .threadpointer import offsets
+        known = self._thread_offsets.get((code, size))
+        if known is None:
+            known = self._thread_offsets[code, size] = offsets(self.space.read(code, size), code)
+        return known
 
     def thread_local(self, value: int) -> tuple[str, int] | None:
         """(name, offset) of byte `value` of the block."""

@@ -75,7 +75,8 @@ def _alone(i: Instruction, side: Side, start: int, size: int) -> Step | None:
             return None
         field = opcode_of(i)
         return _referring(i, side, start, size, Reference(field, i.size - field, target, True, 0))
-    if "fs:[0x" in i.operands or side.absolute and any(map(side.may_be_address, numbers(i.operands))):
+    is_offset = "fs:[0x" in i.operands or i.at in side.thread_offsets(start, size)
+    if is_offset or side.absolute and any(map(side.may_be_address, numbers(i.operands))):
         return Step(i.at - start, i.data, token_of_numbers(i), odd=i)
     return None
 
