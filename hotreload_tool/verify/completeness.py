@@ -16,6 +16,7 @@ from . import handlers, lines, steps
 from .instructions import targets
 from .linked import FUNC, OBJECT, Linked, Unreadable
 from .lockstep import Different, Lockstep, Pair
+from .owners import Owners
 from .side import Side
 from .space import Space
 from .tables import Payload
@@ -83,7 +84,8 @@ class _Work:
     def __init__(self, fresh: _Fresh, old: Side) -> None:
         self.fresh, self.new, self.old = fresh, fresh.side, old
         self.found = Comparison()
-        self.lock = Lockstep(self.new, old, lambda: fresh.boundaries, fresh.steps, is_noise=self._is_noise)
+        owners = Owners(self.new, Side(Space(old.space.image, old.space.payloads[:-1])))
+        self.lock = Lockstep(self.new, old, lambda: fresh.boundaries, fresh.steps, owners.agree, self._is_noise)
 
     def _is_noise(self, new_at: int, old_at: int, new: int, old: int) -> bool:
         """Whether two numbers in two instructions are the source lines that these stand in."""

@@ -202,10 +202,14 @@ def _called(instruction: Instruction, side: Side) -> frozenset[str]:
 def targets(code: bytes, address: int) -> Iterator[int]:
     """Every address that code refers to."""
     for instruction in decode(code, address):
-        target = target_of(instruction)
-        if target is not None:
-            yield target
-        elif instruction.operands.startswith("0x") and BRANCH.match(instruction.mnemonic):
-            yield int(instruction.operands, 16)
-        else:
-            yield from numbers(instruction.operands)
+        yield from references(instruction)
+
+
+def references(instruction: Instruction) -> list[int]:
+    """The addresses that it refers to, if its numbers are some."""
+    target = target_of(instruction)
+    if target is not None:
+        return [target]
+    if instruction.operands.startswith("0x") and BRANCH.match(instruction.mnemonic):
+        return [int(instruction.operands, 16)]
+    return numbers(instruction.operands)

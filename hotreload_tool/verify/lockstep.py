@@ -67,7 +67,7 @@ class Lockstep:
     old: Side
     boundaries: Callable[[], list[int]]                # of the new side's nameless content
     steps: Callable[[int, int], list[steps.Step]]      # of so many bytes of its code
-    same_owner: Callable[[int, int], bool] = lambda new, old: True      # of two static locals: whether one function has them
+    same_owner: Callable[[int, int], bool] = lambda new, old: True      # of two static locals, by who uses them
     is_noise: Callable[[int, int, int, int], bool] = lambda new_at, old_at, new, old: False
     waiting: list[Pair] = field(default_factory=list)
     noise: list[str] = field(default_factory=list)     # differences that only tell where the source stands

@@ -90,7 +90,7 @@ class Side:
     @cached_property
     def _functions(self) -> dict[int, tuple[list[int], list[Symbol]]]:
         """For each file (by place in `files`): symbols of code with a size, by address."""
-        return {i: _functions(file) for i, file in enumerate(self.space.files)}
+        return {i: functions_of(file) for i, file in enumerate(self.space.files)}
 
     def function_at(self, address: int) -> Place | None:
         """The code with a symbol that holds `address`."""
@@ -213,7 +213,7 @@ class Side:
         found: dict[str, set[int]] = {}
         for file in self.space.files:
             ours: dict[str, set[int]] = {}
-            for address, known in _named_data(file):
+            for address, known in named_data(file):
                 if self.space.file_at(address) is file:
                     for name in known:
                         ours.setdefault(name, set()).add(address)
@@ -348,7 +348,7 @@ class Side:
 
 
 @lru_cache(maxsize=16)
-def _functions(file: Linked) -> tuple[list[int], list[Symbol]]:
+def functions_of(file: Linked) -> tuple[list[int], list[Symbol]]:
     """Addresses of the symbols of code with a size, in order, and the symbols."""
     code = sorted((s for symbols in file.by_address.values() for s in symbols
                    if s.type == FUNC and s.size and file.executable(s.value)), key=lambda s: (s.value, -s.size))
@@ -359,7 +359,7 @@ def _functions(file: Linked) -> tuple[list[int], list[Symbol]]:
 def _targets(file: Linked) -> list[int]:
     """What the code of a file refers to, in order."""
     from .instructions import targets
-    return sorted({t for s in _functions(file)[1] for t in targets(file.read(s.value, s.size), s.value)})
+    return sorted({t for s in functions_of(file)[1] for t in targets(file.read(s.value, s.size), s.value)})
 
 
 @lru_cache(maxsize=16)
@@ -378,7 +378,7 @@ def _linkage(file: Linked) -> list[tuple[int, str, str]]:
 
 
 @lru_cache(maxsize=16)
-def _named_data(file: Linked) -> list[tuple[int, frozenset[str]]]:
+def named_data(file: Linked) -> list[tuple[int, frozenset[str]]]:
     """Where data with a name and a size lies, and its names."""
     return [(address, known) for address, symbols in file.by_address.items()
             if (known := distinct(bare(s.name) for s in symbols if s.type == OBJECT and s.size
