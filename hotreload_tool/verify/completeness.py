@@ -14,10 +14,10 @@ from .. import names
 from ..payload import NEW_SUFFIX
 from . import handlers, lines, steps
 from .instructions import targets
-from .linked import FUNC, OBJECT, Linked, Unreadable
+from .linked import OBJECT, Linked, Unreadable
 from .lockstep import Different, Lockstep, Pair
 from .owners import Owners
-from .side import Side
+from .side import Side, functions_of
 from .space import Space
 from .tables import Payload
 from .updates import is_numbered, without_number
@@ -145,13 +145,15 @@ class _Work:
         sizes = self._size(self.new, new), self._size(self.old, old)
         if sizes[0] != sizes[1]:
             raise Different(f"{sizes[0]} bytes of code there, {sizes[1]} here")
+        if self.new.follows(new) != self.old.follows(old):
+            raise Different("it goes on into other code behind its end")
         digest = self.lock.code(new, old, sizes[0], owner)
         handlers.compare(self.lock, new, old, owner)
         return digest
 
     @staticmethod
     def _size(side: Side, code: int) -> int:
-        return max((s.size for s in side.space.functions_at(code)), default=0)
+        return max((s.size for s in side.functions_at(code)), default=0)
 
     def plain_functions(self) -> list[tuple[int, list[str], list[int]]]:
         """Queue functions without stubs (uninstrumented objects, the C library's start code) to be compared with the image's of
@@ -206,7 +208,7 @@ class _Work:
                                                     f"here: {e}")
 
     def _called(self, pair: Pair) -> str:
-        known = sorted(s.name for s in self.new.space.functions_at(pair.new))
+        known = sorted(s.name for s in self.new.functions_at(pair.new))
         if known and known[0] not in self.new.entries:
             return known[0]
         return f"{known[0] if known else hex(pair.new)} ({pair.owner})"
@@ -334,8 +336,7 @@ class _Fresh:
     def _references(self) -> dict[int, list[int]]:
         """Every function of the new image -> the addresses its code refers to."""
         file = self.side.space.image
-        return {s.value: list(targets(file.read(s.value, s.size), s.value)) for found in file.by_address.values() for s in found
-                if s.type == FUNC and s.size and file.executable(s.value)}
+        return {s.value: list(targets(file.read(s.value, s.size), s.value)) for s in functions_of(file)[1]}
 
     @cached_property
     def boundaries(self) -> list[int]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..names import CALL_SUFFIX, LOCAL_SEPARATOR
 from ..payload import NEW_SUFFIX
-from . import tables
+from . import sizeless, tables
 from .linked import FUNC, NOTYPE, OBJECT, SHF_EXECINSTR, SHF_TLS, SHF_WRITE, TLS, Linked, Symbol, Unreadable
 from .space import Space, stub_slot
 from .updates import is_numbered
@@ -104,6 +104,22 @@ class Side:
         if at < 0 or address >= code[at].value + code[at].size:
             return None
         return Place(code[at].value, address - code[at].value, code[at])
+
+    def functions_at(self, address: int) -> list[Symbol]:
+        """Symbols of functions that begin there, with their sizes; of code without a size, with the one that it could have."""
+        known = self.space.functions_at(address)
+        file = self.space.file_at(address)
+        return known if file is None or any(s.size for s in known) else sizeless.functions(file).get(address, known)
+
+    def follows(self, code: int) -> frozenset[str]:
+        """The names of what code without a size may go on into behind its end."""
+        file = self.space.file_at(code)
+        own = sizeless.functions(file).get(code) if file is not None else None
+        if file is None or own is None or not sizeless.falls_through(file, own[0]):
+            return frozenset()
+        starts, _ = functions_of(file)
+        at = bisect_right(starts, code)
+        return frozenset(bare(s.name) for s in self.functions_at(starts[at])) if at < len(starts) else frozenset()
 
     def plain_functions(self) -> dict[int, list[str]]:
         """Code of the image itself that has a symbol, no stub and is none: address -> names."""
@@ -309,7 +325,9 @@ class Side:
         """Whether a number can be the address of something that a program refers to."""
         file = self.space.file_at(value) if value >= 0x1000 else None
         section = file.section_of(value) if file is not None else None
-        return section is not None and (bool(section.flags & (SHF_WRITE | SHF_EXECINSTR)) or section.name.startswith(".rodata"))
+        if section is None:                    # the end of a section has a name at times
+            return file is not None and bool(self.names_at(value))
+        return bool(section.flags & (SHF_WRITE | SHF_EXECINSTR)) or section.name.startswith(".rodata")
 
     # ---- thread-locals ------------------------------------------------------------------------------------------
 
@@ -349,9 +367,9 @@ class Side:
 
 @lru_cache(maxsize=16)
 def functions_of(file: Linked) -> tuple[list[int], list[Symbol]]:
-    """Addresses of the symbols of code with a size, in order, and the symbols."""
-    code = sorted((s for symbols in file.by_address.values() for s in symbols
-                   if s.type == FUNC and s.size and file.executable(s.value)), key=lambda s: (s.value, -s.size))
+    """Addresses of the symbols of code, in order, and the symbols."""
+    sized = [s for symbols in file.by_address.values() for s in symbols if s.type == FUNC and s.size and file.executable(s.value)]
+    code = sorted([*sized, *(s for found in sizeless.functions(file).values() for s in found)], key=lambda s: (s.value, -s.size))
     return [s.value for s in code], code
 
 
