@@ -387,13 +387,12 @@ class Lockstep:
         follows, or nothing."""
         held = self._to_the_end_of_an_address(pair.new, ours, len(ours.rstrip(b"\0")))
         held = max(held, len(ours) - _ALIGNMENT + 1, *(at + 8 - pair.new for at in self.new.relocated(pair.new, len(ours))), 0)
-        file = self.old.space.file_at(pair.old)
-        section = file.section_of(pair.old) if file is not None else None
-        following = self.old.space.object_at(pair.old)
-        ends = ([section.end] if section is not None else []) + ([following[1]] if following is not None else [])
         if held == len(ours):
             return held
-        known = self.old.image_targets if file is self.old.space.image else self.old.payload_targets
+        is_image = self.old.space.file_at(pair.old) is self.old.space.image
+        known = self.old.image_targets if is_image else self.old.payload_targets
+        end = self.old.space.end_of(pair.old)
+        ends = [] if end is None else [end]
         ends += known[bisect_left(known, pair.old + held):bisect_right(known, pair.old + len(ours))]
         return min((e - pair.old for e in ends if held <= e - pair.old < len(ours)), default=len(ours))
 

@@ -154,9 +154,15 @@ class Space:
         if at < 0 or section is None or objects[at].value < section.address:
             return None
         at = bisect_right(starts, objects[at].value - 1)      # the first, largest of several at one place
-        following = bisect_right(starts, objects[at].value)
-        end = min(section.end, starts[following]) if following < len(starts) else section.end
-        return objects[at], end
+        return objects[at], _following(starts, objects[at].value, section.end)
+
+    def end_of(self, address: int) -> int | None:
+        """Where the next data symbol behind `address` begins, or its section ends; None if it lies in none."""
+        file = self.file_at(address)
+        section = file.section_of(address) if file is not None else None
+        if file is None or section is None:
+            return None
+        return _following(self._object_starts[self.files.index(file)], address, section.end)
 
     def is_sealed_or_data(self, address: int, size: int) -> bool:
         """Whether these bytes lie in data: readable, not executable."""
@@ -184,6 +190,11 @@ def _jumps(file: Linked) -> list[tuple[int, int]]:
     """Functions of a file that begin with a jump through a word -> that word."""
     return [(address, slot) for address, symbols in file.by_address.items()
             if any(s.type == FUNC for s in symbols) and file.executable(address) and (slot := stub_slot(file, address))]
+
+
+def _following(starts: list[int], address: int, end: int) -> int:
+    at = bisect_right(starts, address)
+    return min(end, starts[at]) if at < len(starts) else end
 
 
 def _thread_local(file: Linked, symbol: Symbol) -> bool:

@@ -101,6 +101,34 @@ def test_a_text_may_be_followed_by_one_that_data_refers_to(configuration: str, t
     assert compared(made, 1, made.new[0], other).different
 
 
+TEXT_FIRST = """
+#include "case.h"
+NOINLINE int first(int n) { printf("counts %d\\n", n); return n + 1; }
+const char kept[] __attribute__((aligned(16))) = "kept";
+void answer(const char *line) { first((int)strlen(line)); puts(kept); }
+"""
+
+
+def test_a_text_may_come_before_the_first_named_constant(tmp_path: Path, shared_folder: Path) -> None:
+    """In a library: what follows in the image is another constant than in the new image, and none comes before."""
+    second = TEXT_FIRST.replace("n + 1", "n + 2").replace("puts(kept)", "puts(line[0] == 27 ? added : kept)")
+    second = second.replace("void answer", 'const char added[] __attribute__((aligned(32))) = "added";\nvoid answer')
+    made = written(tmp_path, "c", "gcc -O2 shared", shared_folder, TEXT_FIRST, second)
+    found = compared(made, 1, made.new[0])
+    assert is_complete(found), found.different
+    image = Linked(made.image.read_bytes(), "image")
+    text = image.section_of(image.by_name["kept"][0].value)
+    assert text is not None
+    at = text.address + image.read(text.address, text.size).index(b"counts")
+
+    def another(b: Broken) -> None:
+        start, code = code_of(b, "first.hr_body")
+        places = [i for i in range(len(code) - 4) if start + i + 4 + struct.unpack_from("<i", code, i)[0] == at]
+        b.write(start + places[0], struct.pack("<i", struct.unpack_from("<i", code, places[0])[0] + 1))
+
+    assert "first" in compared(made, 1, made.new[0], another).different
+
+
 ZEROS = """
 #include "case.h"
 NOINLINE int first(int n) { return n + puts("one"); }
