@@ -74,6 +74,13 @@ def numbers(operands: str) -> list[int]:
     return [int(n.replace(" ", ""), 0) for n in _SIGNED.findall(operands)]
 
 
+def may_be_offsets(operands: str) -> list[bool]:
+    """Of each of these numbers, whether it may be a distance from what a register holds: in brackets, where there are some."""
+    brackets = operands.find("["), operands.find("]")
+    return [operands[n.start() - 1] != "*" and (brackets[0] < 0 or brackets[0] < n.start() < brackets[1])
+            for n in _SIGNED.finditer(operands)]
+
+
 def differ_in(one: bytes, two: bytes, pairs: list[tuple[int, int]]) -> bool:
     """Whether two encodings of one length differ in nothing but these numbers."""
     mine, other = bytearray(one), bytearray(two)
@@ -119,7 +126,7 @@ def loads(instruction: Instruction, side: Side) -> tuple[str, Pointer] | None:
     register, _, rest = instruction.operands.partition(", ")
     target = target_of(instruction)
     if instruction.mnemonic == "lea" and target is not None:
-        return register, Pointer(target)
+        return None if side.is_module(target) else (register, Pointer(target))
     if instruction.mnemonic == "mov" and target is not None and rest.startswith("qword ptr [rip"):
         held = held_in(side, target) if side.space.file_at(target, 8) is not None else None
         return (register, held) if held is not None and held.kind == "address" else None
@@ -168,17 +175,21 @@ def offset_loaded(instruction: Instruction, side: Side) -> tuple[str, int] | Non
     return (given, value) if -side.tls_size <= value < 0 else None
 
 
-def tls_address(instructions: list[Instruction], side: Side) -> tuple[int | None, int, int] | None:
-    """(offset in the block or None for its start, bytes, instructions) of code that puts a thread-local's address into %rax."""
+def tls_address(instructions: list[Instruction], side: Side) -> tuple[int | str | None, int, int] | None:
+    """(offset in the block, the name of another file's, or None for the block's start; bytes; instructions) of code that puts
+    a thread-local's address into %rax."""
     if len(instructions) < 2:
         return None
     first, second = instructions[:2]
     target = target_of(first)
     calls = second.mnemonic == "call" and "__tls_get_addr" in _called(second, side)
     if first.mnemonic == "lea" and first.operands.startswith("rdi, ") and target is not None and calls:
-        words = side.pointer(target), int.from_bytes(side.space.read(target + 8, 8), "little")
+        if not side.is_module(target):
+            return None
         held = side.pointer(target + 8)
-        offset = held.address if held is not None and held.address is not None else words[1]
+        offset = int.from_bytes(side.space.read(target + 8, 8), "little") if held is None else held.name
+        if held is not None and held.address is not None:
+            offset = held.address
         is_start = first.size == 7 and offset == 0
         return None if is_start else offset, first.size + second.size, 2
     if first.mnemonic == "mov" and first.operands in ("rax, qword ptr fs:[0]", "rax, qword ptr fs:[0x0]"):
@@ -189,6 +200,14 @@ def tls_address(instructions: list[Instruction], side: Side) -> tuple[int | None
             value = int(match[2], 0) * (-1 if match[1] == "-" else 1)
             return value + side.tls_size, first.size + second.size, 2
     return None
+
+
+def block_calls(code: bytes, address: int, side: Side) -> frozenset[int]:
+    """Calls that return the start of the block of thread-locals: the local dynamic model."""
+    listed = decode(code, address)
+    found = ((second, tls_address([first, second], side)) for first, second in zip(listed, listed[1:])
+             if second.mnemonic == "call" and first.operands.startswith("rdi, "))
+    return frozenset(call.at for call, what in found if what is not None and what[0] is None)
 
 
 def _called(instruction: Instruction, side: Side) -> frozenset[str]:

@@ -26,6 +26,7 @@ from .instructions import (
     has_idle_bits,
     held_in,
     loads,
+    may_be_offsets,
     numbers,
     offset_loaded,
     plain,
@@ -33,11 +34,12 @@ from .instructions import (
     target_of,
     tls_address,
 )
-from .linked import OBJECT, SHF_EXECINSTR
+from .linked import OBJECT, SHF_EXECINSTR, Symbol
 from .side import RESERVE, Place, Pointer, Side
 from .updates import is_numbered, same_name
 
 _CLONENUMBER = re.compile(r"\.\d+(?=\.|$)")
+_AT_START = re.compile(r"\[(r\w+)\]")
 _TEXT = re.compile(rb"[\t\n\r\x1b -\xff]*\0")
 _ALIGNMENT = 32           # bytes; the most that compilers align content to which is not larger
 _NEAR = 64                # bytes; compilers refer to `array - 8` by what precedes it
@@ -75,8 +77,7 @@ class Lockstep:
     _statics: dict[int, int] = field(default_factory=dict)       # start in the new image -> start in the process
     _statics_back: dict[int, int] = field(default_factory=dict)
     _constants: dict[int, int] = field(default_factory=dict)
-    _thread_locals: dict[int, int] = field(default_factory=dict)      # place in the new image's block -> in the reserve
-    _thread_locals_back: dict[int, int] = field(default_factory=dict)
+    _thread_locals: dict[int, tuple[int, int]] = field(default_factory=dict)   # place in the new image -> in the reserve, size
     _found_same: set[tuple[int, int, int]] = field(default_factory=set)      # places, and the sizes that they were asked for with
 
     # ---- places -------------------------------------------------------------------------------------------------
@@ -240,17 +241,26 @@ class Lockstep:
         mine, theirs = self.new.thread_local(new), self.old.thread_local(old)
         if mine is None or theirs is None:
             return False
-        if theirs[0] != RESERVE or mine[0] == RESERVE:
-            return mine[1] == theirs[1] and (mine[0] == theirs[0] or same_name(mine[0], theirs[0]))
-        if mine[0] in self.old.thread_local_names and self.new.thread_local_names[mine[0]] == 1 and not is_numbered(mine[0]):
+        name = mine.symbol.name
+        if theirs.symbol.name != RESERVE or name == RESERVE:
+            return mine.offset == theirs.offset and same_name(name, theirs.symbol.name)
+        if name in self.old.thread_local_names and self.new.thread_local_names[name] == 1 and not is_numbered(name):
             return False             # it is where it was
-        start, place = new - mine[1], old - mine[1]
-        return self._thread_locals.setdefault(start, place) == place \
-            and self._thread_locals_back.setdefault(place, start) == start
+        place = old - mine.offset
+        return self._has_room(mine.symbol, place, theirs.symbol) \
+            and self._thread_locals.setdefault(mine.start, (place, mine.symbol.size))[0] == place
 
-    def no_thread_local(self, offset: int) -> bool:
-        """Whether at an offset from the thread pointer neither side has a variable."""
-        return all(side.thread_local(offset + side.tls_size) is None for side in (self.new, self.old))
+    def _has_room(self, new: Symbol, place: int, reserve: Symbol) -> bool:
+        """Whether a new thread-local lies in the reserve, and no other one over it."""
+        others = (p for start, p in self._thread_locals.items() if start != new.value)
+        return reserve.value <= place <= reserve.value + reserve.size - new.size \
+            and not any(place < at + size and at < place + max(new.size, 1) for at, size in others)
+
+    def no_thread_local(self, new: int, old: int, begins: bool = False) -> bool:
+        """Whether at these offsets in the block neither side has a variable; `begins`: none that begins there, since linkers
+        put no other offset into an instruction of its own."""
+        found = self.new.thread_local(new), self.old.thread_local(old)
+        return all(place is None or begins and place.offset > 0 for place in found)
 
     # ---- code ---------------------------------------------------------------------------------------------------
 
@@ -571,8 +581,8 @@ class _Step:
     def _by_place(self, mine: Instruction, other: Instruction) -> bool:
         """An operand relative to the instruction."""
         one, two = target_of(mine), target_of(other)
-        if one is None or two is None:
-            return False
+        if one is None or two is None or self.lock.new.is_module(one) or self.lock.old.is_module(two):
+            return False                 # where a thread-local is asked for, the call belongs to it
         fields = field_of(mine, one - mine.at - mine.size), field_of(other, two - other.at - other.size)
         behind = steps.address_behind(mine, fields[0], self.lock.new)
         blanks = blanked(mine.data, fields[0]), blanked(other.data, fields[1])
@@ -604,22 +614,29 @@ class _Step:
     # ---- numbers that are addresses, thread-local offsets, or source lines ----------------------------------------
 
     def _may_refer(self, mine: Instruction, other: Instruction) -> bool:
-        if "fs:[0x" in mine.operands or self._is_offset(mine, other):
+        if "fs:[0x" in mine.operands or self._is_offset(mine, other) or self._is_in_block(mine, other):
             return True
         return self.lock.new.absolute and any(map(self.lock.new.may_be_address, numbers(mine.operands)))
 
     def _is_offset(self, mine: Instruction, other: Instruction) -> bool:
         """Whether a number may be an offset from the thread pointer, which lies in a register."""
-        return mine.at in self.lock.new.thread_offsets(self.new, self.size) \
-            or other.at in self.lock.old.thread_offsets(self.old, self.size)
+        return mine.at in self.lock.new.thread_offsets(self.new, self.size).pointer \
+            or other.at in self.lock.old.thread_offsets(self.old, self.size).pointer
+
+    def _is_in_block(self, mine: Instruction, other: Instruction) -> bool:
+        """Whether a number may be an offset in the block of thread-locals, whose start lies in a register."""
+        return mine.at in self.lock.new.thread_offsets(self.new, self.size).block \
+            or other.at in self.lock.old.thread_offsets(self.old, self.size).block
 
     def _by_number(self, mine: Instruction, other: Instruction) -> bool:
         """Instructions that differ in numbers alone, each of which means the same."""
+        if self._is_in_block(mine, other):          # of which the first byte has no number
+            mine, other = (i._replace(operands=_AT_START.sub("[\\1 + 0]", i.operands)) for i in (mine, other))
         if NUMBER.sub("N", mine.operands) != NUMBER.sub("N", other.operands):
             return False
         one, two = numbers(mine.operands), numbers(other.operands)
-        for a, b in zip(one, two):
-            if not self._same_number(mine, other, a, b):
+        for a, b, is_distance in zip(one, two, may_be_offsets(mine.operands)):
+            if not self._same_number(mine, other, a, b, is_distance):
                 self.why = self.why or f"{_shown(mine, other)}"
                 return False
         if not differ_in(mine.data, other.data, [(a, b) for a, b in zip(one, two) if a != b]):
@@ -627,21 +644,22 @@ class _Step:
         self.token = steps.token_of_numbers(mine)
         return True
 
-    def _same_number(self, mine: Instruction, other: Instruction, a: int, b: int) -> bool:
+    def _same_number(self, mine: Instruction, other: Instruction, a: int, b: int, is_distance: bool) -> bool:
         lock = self.lock
         size = lock.new.tls_size, lock.old.tls_size
         x, y = signed(a), signed(b)
         fs = "fs:[" in mine.operands
-        if -size[0] <= x < 0 and -size[1] <= y < 0 and (fs or self._is_offset(mine, other)):
-            return lock.same_thread_local(x + size[0], y + size[1]) or not fs and x == y and lock.no_thread_local(x)
+        if -size[0] <= x < 0 and -size[1] <= y < 0 and (fs or is_distance and self._is_offset(mine, other)):
+            x, y = x + size[0], y + size[1]
+            is_none = lock.no_thread_local(x, y, begins="[" not in mine.operands and mine.mnemonic == "mov")
+            return lock.same_thread_local(x, y) or not fs and a == b and is_none
+        if 0 <= x < size[0] and 0 <= y < size[1] and is_distance and self._is_in_block(mine, other):
+            return lock.same_thread_local(x, y) or x == y and lock.no_thread_local(x, y)
         if fs and (x < 0 or y < 0):
             return False
         if lock.new.absolute and lock.new.may_be_address(a) and lock.old.space.file_at(b) is not None:
             return self._own(a, b) or lock.same_place(a, b, self.owner)
         if a == b:
-            return True
-        if 0 <= x < size[0] and 0 <= y < size[1] and lock.new.thread_local(x) and lock.same_thread_local(x, y) \
-                and "[rax + " in mine.operands + " ":
             return True
         if lock.is_noise(mine.at, other.at, a, b):
             lock.noise.append(f"{self.owner}: line {a} there, {b} here")
@@ -694,6 +712,6 @@ class _Step:
         one, two = tls_address(ours, self.lock.new), tls_address(theirs, self.lock.old)
         if one is None or two is None or one[1:] != two[1:] and one[1] != two[1]:
             return None
-        if one[0] is None or two[0] is None:          # the block itself, in the local dynamic model
-            return (one[2], two[2]) if one[0] is two[0] else None
-        return (one[2], two[2]) if self.lock.same_thread_local(one[0], two[0]) else None
+        if isinstance(one[0], int) and isinstance(two[0], int):
+            return (one[2], two[2]) if self.lock.same_thread_local(one[0], two[0]) else None
+        return (one[2], two[2]) if one[0] == two[0] else None         # None: the block itself, in the local dynamic model

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..names import CALL_SUFFIX, LOCAL_SEPARATOR
 from ..payload import NEW_SUFFIX
@@ -17,6 +17,9 @@ from . import sizeless, tables
 from .linked import FUNC, NOTYPE, OBJECT, SHF_EXECINSTR, SHF_TLS, SHF_WRITE, TLS, Linked, Symbol, Unreadable
 from .space import Space, stub_slot
 from .updates import is_numbered
+
+if TYPE_CHECKING:
+    from .threadpointer import Offsets
 
 RESERVE = "hr_tls_reserve"        # names.TLS_RESERVE: room in which new thread-locals live
 
@@ -53,7 +56,7 @@ class Side:
         self.space = space
         self.absolute = space.image.type == "ET_EXEC"
         self._names: dict[int, frozenset[str]] = {}        # what `names_at` found
-        self._thread_offsets: dict[tuple[int, int], frozenset[int]] = {}
+        self._thread_offsets: dict[tuple[int, int], Offsets] = {}
 
     # ---- functions ----------------------------------------------------------------------------------------------
 
@@ -288,6 +291,8 @@ class Side:
         """What a relocation puts into the 8 bytes at `address`; None if there is none."""
         file, at = self._origin(address)
         relocation = file.relocation_at.get(at)
+        if at in self._module_words:
+            return Pointer(None, kind="module")
         if relocation is None and at in file.relative_words:
             return Pointer(file.word(at))
         if relocation is None or relocation.type in (tables.R_NONE, tables.R_COPY):
@@ -305,6 +310,11 @@ class Side:
         addend = relocation.addend if relocation.type == tables.R_64 else 0
         name = symbol.name + (f"+{addend}" if addend else "")
         return Pointer(symbol.value + addend if symbol.defined else None, name, version=wanted.version)
+
+    @cached_property
+    def _module_words(self) -> set[int]:
+        """Words of payloads into which the agent writes what the loader does elsewhere."""
+        return {at for p in self.space.payloads for at in p.module_words}
 
     @cached_property
     def _relocated(self) -> list[list[int]]:
@@ -346,19 +356,35 @@ class Side:
         """How many have a name: several may, each known to its file alone."""
         return Counter(bare(s.name) for s in self._thread_locals)
 
-    def thread_offsets(self, code: int, size: int) -> frozenset[int]:
-        """Instructions in so many bytes of code whose number may be an offset from the thread pointer."""
-        from .threadpointer import offsets
+    def thread_offsets(self, code: int, size: int) -> Offsets:
+        """Instructions in so many bytes of code whose number may be an offset from the thread pointer or in the block."""
         known = self._thread_offsets.get((code, size))
         if known is None:
-            known = self._thread_offsets[code, size] = offsets(self.space.read(code, size), code)
+            known = self._thread_offsets[code, size] = self._offsets(self.space.read(code, size), code)
         return known
 
-    def thread_local(self, value: int) -> tuple[str, int] | None:
-        """(name, offset) of byte `value` of the block."""
+    def _offsets(self, code: bytes, start: int) -> Offsets:
+        from .instructions import block_calls
+        from .threadpointer import offsets
+        return offsets(code, start, block_calls(code, start, self) if self._has_blocks else frozenset())
+
+    @cached_property
+    def _has_blocks(self) -> bool:
+        """Whether code may ask for the start of the block of thread-locals: programs are linked so that it need not."""
+        return any(r.type == tables.R_DTPMOD64 for r in self.space.image.relocations)
+
+    def is_module(self, address: int) -> bool:
+        """Whether a word takes the number by which the loader knows a file's block of thread-locals."""
+        if self.space.file_at(address, 8) is None:
+            return False
+        held = self.pointer(address)
+        return held is not None and held.kind == "module"
+
+    def thread_local(self, value: int) -> Place | None:
+        """The thread-local that holds byte `value` of the block."""
         for symbol in self._thread_locals:
             if symbol.value <= value < symbol.value + max(symbol.size, 1):
-                return bare(symbol.name), value - symbol.value
+                return Place(symbol.value, value - symbol.value, symbol._replace(name=bare(symbol.name)))
         return None
 
 

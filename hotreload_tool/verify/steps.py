@@ -66,7 +66,7 @@ def _alone(i: Instruction, side: Side, start: int, size: int) -> Step | None:
         if target is None:
             return Step(i.at - start, i.data, b"", odd=i)          # no code is the same as this
         field = field_of(i, target - i.at - i.size)
-        if address_behind(i, field, side) is not None:
+        if address_behind(i, field, side) is not None or side.is_module(target):
             return Step(i.at - start, i.data, token_of_place(i, field, target, side, start, size), odd=i)
         return _referring(i, side, start, size, Reference(field, 4, target, False, width_of(i)))
     if BRANCH.match(i.mnemonic) and i.operands.startswith("0x"):
@@ -75,7 +75,8 @@ def _alone(i: Instruction, side: Side, start: int, size: int) -> Step | None:
             return None
         field = opcode_of(i)
         return _referring(i, side, start, size, Reference(field, i.size - field, target, True, 0))
-    is_offset = "fs:[0x" in i.operands or i.at in side.thread_offsets(start, size)
+    known = side.thread_offsets(start, size)
+    is_offset = "fs:[0x" in i.operands or i.at in known.pointer or i.at in known.block
     if is_offset or side.absolute and any(map(side.may_be_address, numbers(i.operands))):
         return Step(i.at - start, i.data, token_of_numbers(i), odd=i)
     return None

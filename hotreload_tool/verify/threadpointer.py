@@ -1,4 +1,5 @@
-"""Which numbers in code may be offsets from the thread pointer, though it lies in a register.
+"""Which numbers in code may be offsets from the thread pointer, or from the start of the image's block of thread-locals, which
+lie in registers.
 
 Values are followed through registers and the stack along every way through the code. In doubt a number may be one: it is then
 compared by the thread-local that lies there. (ELF TLS ABI §4.3; which registers calls keep: psABI §3.2.1.)
@@ -8,10 +9,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from functools import lru_cache
+from typing import NamedTuple
 
 from .instructions import BRANCH, NUMBER, Instruction, decode
 
-_POINTER = -1             # the tag of the thread pointer; any other is where the instruction lies that made the number
+_POINTER, _BLOCK = -1, -2  # tags of the thread pointer and of the block; any other says which instruction made the number
 _STACK = "stack"          # all of it as one place
 _SEGMENT = b"\x64"        # the prefix without which nothing refers to thread-locals
 _GENERAL = re.compile(r"r(\d+)[dwb]?|[re]?([abcd])[xlh]|[re]?(si|di|bp|sp)l?")
@@ -26,30 +28,37 @@ _REPLACES = frozenset({"mov", "lea", "movzx", "movsx", "movsxd", "xor", "and", "
 State = frozenset[tuple[str, int]]          # (register or stack, tag of what it may hold)
 
 
+class Offsets(NamedTuple):
+    """Addresses of the instructions of which a number may be an offset: the one in brackets, where there are some."""
+    pointer: frozenset[int] = frozenset()
+    block: frozenset[int] = frozenset()
+
+
 @lru_cache(maxsize=256)
-def offsets(code: bytes, address: int) -> frozenset[int]:
-    """Addresses of the instructions of which a number may be such an offset: the one in brackets, where there are some."""
-    if _SEGMENT not in code:
-        return frozenset()
+def offsets(code: bytes, address: int, calls: frozenset[int] = frozenset()) -> Offsets:
+    """`calls`: addresses of the calls that return the start of the block."""
+    if _SEGMENT not in code and not calls:
+        return Offsets()
     listed = decode(code, address)
-    if not any(i.operands.endswith(_ZERO) or "fs:[r" in i.operands for i in listed):
-        return frozenset()
-    return frozenset(_Walk(listed).run())
+    if not calls and not any(i.operands.endswith(_ZERO) or "fs:[r" in i.operands for i in listed):
+        return Offsets()
+    return _Walk(listed, calls).run()
 
 
 class _Walk:
-    def __init__(self, listed: list[Instruction]) -> None:
-        self.listed, self.starts = listed, [i.at for i in listed]
+    def __init__(self, listed: list[Instruction], calls: frozenset[int]) -> None:
+        self.listed, self.starts, self.calls = listed, [i.at for i in listed], calls
         self.before: list[State | None] = [None] * len(listed)
-        self.found: set[int] = set()
+        self.found: dict[int, set[int]] = {_POINTER: set(), _BLOCK: set()}
         self.anywhere: State = frozenset()      # what jumps without a target of their own carry to wherever they lead
 
-    def run(self) -> set[int]:
+    def run(self) -> Offsets:
         self._from(0, frozenset())
-        for at, known in enumerate(self.before):           # landing pads, and where tables lead to
-            if known is None:
-                self._from(at, frozenset().union(*(s for s in self.before if s is not None)))
-        return self.found
+        for at, known in enumerate(self.before):           # landing pads, to which calls lead
+            if known is None and self.listed[at].mnemonic != "nop":
+                states = (s for s in self.before if s is not None)
+                self._from(at, frozenset((place, tag) for s in states for place, tag in s if place in _KEPT))
+        return Offsets(frozenset(self.found[_POINTER]), frozenset(self.found[_BLOCK]))
 
     def _from(self, first: int, state: State) -> None:
         waiting = [(first, state)]
@@ -79,7 +88,8 @@ class _Walk:
         first, _, second = i.operands.partition(", ")
         self._note_memory(i, held)
         if i.mnemonic == "call":
-            return frozenset((place, tag) for place, tag in state if place in _KEPT)
+            kept = frozenset((place, tag) for place, tag in state if place in _KEPT)
+            return kept | {("a", _BLOCK)} if i.at in self.calls else kept
         if i.mnemonic in ("push", "pop"):
             source, target = (held.of(_general(first)), _STACK) if i.mnemonic == "push" else (held.of(_STACK), _general(first))
             return state if target is None else state | {(target, tag) for tag in source}
@@ -94,27 +104,25 @@ class _Walk:
 
     def _note_memory(self, i: Instruction, held: _Held) -> None:
         memory = _MEMORY.search(i.operands)
-        if memory is None:
+        if memory is None or i.mnemonic == "nop":
             return
         registers = _registers(memory)
         tags = {tag for r in registers for tag in held.of(r)}
-        if memory["segment"] and registers or _POINTER in tags:
-            self.found |= tags - {_POINTER}
-            self.found.add(i.at)
+        for base in (_POINTER, _BLOCK):
+            if base in tags or base == _POINTER and memory["segment"] and registers:
+                self.found[base] |= {i.at, *tags} - {_POINTER, _BLOCK}
 
     def _sum(self, i: Instruction, target: str, source: str, held: _Held) -> set[int]:
-        mine = held.of(target)
+        """What a register holds to which something is added."""
+        tags = held.of(target)
         if source in _ZERO:
-            self.found |= mine - {_POINTER}
+            self.found[_POINTER] |= tags - {_POINTER, _BLOCK}
             return {_POINTER}
-        if NUMBER.fullmatch(source):
-            if _POINTER in mine:
-                self.found.add(i.at)
-            return mine - {_POINTER}
-        both = mine | held.of(_general(source))
-        if _POINTER in both:
-            self.found |= both - {_POINTER}
-        return both
+        tags |= {i.at} if NUMBER.fullmatch(source) else held.of(_general(source))
+        bases = tags & {_POINTER, _BLOCK}
+        for base in bases:
+            self.found[base] |= tags - {_POINTER, _BLOCK}
+        return tags - {i.at, *bases} if NUMBER.fullmatch(source) else tags
 
 
 class _Held:
