@@ -7,6 +7,7 @@ without the tool and with it, for each kind of stubs. A round runs every build o
 (how much the ratio of two identical builds differs from 1 is the noise), the others unpatched, and patched: with a generation
 in which nearly every function of the program is another. main() is held until the patch is in (running_cost/gate.c), and what is
 measured is CPU time, user and system, from there to the end of the process. Of each build the quickest eighth of the runs counts.
+Programs run as a user without privileges also where root measures: those of root take locks (docs/consistency.md, Costs).
 """
 from __future__ import annotations
 
@@ -40,6 +41,7 @@ from hotreload_tool import bundle, process  # noqa: E402
 from livetools import runtime_directory  # noqa: E402
 
 _SECONDS = 300.0
+_NOBODY = 65534                        # kernel.overflowuid
 _ABOUT = """Real programs from the distribution's source packages, with work that takes each about a tenth of a second, built at
 `-O2` without the tool and with it. In turn, in an order drawn anew for each round: the plain build, the same once more (the
 noise), the build with the tool, and that one patched with a generation in which nearly *every* function of the program is another
@@ -57,9 +59,10 @@ class Run:
 
 
 class _Places(NamedTuple):
-    """The preloaded gate, and the environment of the programs."""
+    """The preloaded gate, the environment of the programs, and the user they run as; None: this one."""
     gate: Path
     env: Mapping[str, str]
+    user: int | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class Held:
         wait_on, self._go = os.pipe()
         self._told, tell_on = os.pipe()
         env = {**places.env, "LD_PRELOAD": str(places.gate), "HR_GATE": f"{wait_on},{tell_on}"}
-        self._process = subprocess.Popen(words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        self._process = subprocess.Popen(words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, user=places.user,
+                                         group=places.user, extra_groups=[] if places.user else None,
                                          stderr=subprocess.DEVNULL, pass_fds=(wait_on, tell_on), env=env)
         os.close(wait_on)
         os.close(tell_on)
@@ -210,6 +214,8 @@ def measure(program: Program, options: argparse.Namespace, places: _Places) -> d
     for kind in options.stubs:
         unpatched = Variant(kind, builds[kind].image, tree.tree(kind))
         variants += [unpatched, Variant(f"{kind} patched", unpatched.image, unpatched.tree, tree.patch(kind))]
+    if places.user:
+        subprocess.run(["chmod", "-R", "a+rwX", options.work / program.name], check=True)
     runs: dict[str, list[Run]] = {variant.name: [] for variant in variants}
     for number in range(options.rounds + 1):
         order = random.sample(variants, len(variants))
@@ -399,7 +405,11 @@ def _places(options: argparse.Namespace) -> Iterator[_Places]:
         subprocess.run(["gcc", "-O2", "-fPIC", "-shared", DATA / "gate.c", "-o", gate, "-ldl"], check=True)
         options.work = (options.work or Path(folder)).absolute()
         os.environ["HOTRELOAD_RUNTIME_DIR"] = str(sockets)
-        yield _Places(gate, dict(os.environ, LC_ALL="C"))
+        user = _NOBODY if os.geteuid() == 0 else None
+        if user:
+            os.chmod(folder, 0o755)
+            os.chown(sockets, user, user)
+        yield _Places(gate, dict(os.environ, LC_ALL="C"), user)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ _SUN_PATH = 108                    # bytes of sockaddr_un.sun_path, with the fin
 _MAX_ANSWER = 1 << 28              # bound on what an agent may claim to send
 _CRED = struct.Struct("iII")       # struct ucred: pid, uid, gid
 _CONNECT_SECONDS = 2.0             # to find out whether anybody listens on a socket
+_ANEW_SECONDS = 0.5                # an agent that lost its socket has another one by then
+_LOOK_SECONDS = 0.01
 _END_SECONDS = 1.0                 # a process that ends closes its sockets a little earlier
 _AGAIN_SECONDS = 2.0               # to ask what became of a request whose answer did not come
 
@@ -284,6 +286,18 @@ def _connect(path: Path, seconds: float) -> socket.socket:
     return link
 
 
+def _reach(path: Path, pid: int, seconds: float) -> socket.socket:
+    """The same. An agent among the program's descriptors makes another socket when the program closed its own, a little later."""
+    deadline = time.monotonic() + min(seconds, _ANEW_SECONDS)
+    while True:
+        try:
+            return _connect(path, seconds)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline or not exists(pid):
+                raise
+        time.sleep(_LOOK_SECONDS)
+
+
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
     """A name for `path` that fits into a socket address."""
@@ -395,7 +409,7 @@ def _agent(pid: int, seconds: float) -> Iterator[socket.socket]:
             looked.append(f"{directory} ({why})")
             continue
         try:
-            link = _connect(path, seconds)
+            link = _reach(path, pid, seconds)
         except (FileNotFoundError, ConnectionRefusedError):
             looked.append(str(directory))
             continue

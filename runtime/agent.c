@@ -34,6 +34,7 @@
 #define FORK_WAIT_MS 500    /* a fork waits this long for a request that is being served; no attempt takes longer */
 #define CHILD_DELAY_MS 50   /* a child that execs at once never creates a socket */
 #define START_WAIT_MS 200   /* main() waits this long for the socket to be there */
+#define MOST_SHARE_MS 60000  /* an order waits this long, at most, for a program of one thread to leave the C library */
 #define STACK_SIZE (256u << 10)
 #define BACKLOG 16
 
@@ -270,6 +271,29 @@ static void close_files(struct connection *c) {
   c->n_files = 0;
 }
 
+/* The program's thread may be in the middle of something that it does without locks, as long as it is the only one. */
+static bool program_shares(const struct connection *c, struct hr_error *error) {
+  uint64_t ms = c->request.op == HR_OP_STATUS ? STAGE_MS : c->request.timeout_ms;
+
+  return hr_single_end(hr_now_ns() + (ms < MOST_SHARE_MS ? ms : MOST_SHARE_MS) * 1000000) ||
+         hr_refuse(error, HR_DEADLINE, "the program's only thread was not seen outside of the C library, in which it "
+                                       "takes no locks before that");
+}
+
+static enum hr_code serve_locked(struct connection *c) {
+  struct hr_error error = {.code = HR_OK};
+  enum hr_code code;
+
+  if (!program_shares(c, &error)) {
+    hr_report_error(&c->answer, &error);
+    return error.code;
+  }
+  pthread_mutex_lock(&serve_lock);
+  code = serve(c);
+  pthread_mutex_unlock(&serve_lock);
+  return code;
+}
+
 /* Does what is asked and leaves the whole answer in c->answer. False: no memory for an answer. */
 static bool answer(struct connection *c) {
   struct hr_error lost = {.code = HR_INTERNAL, .detail = "the answer does not fit into memory"};
@@ -277,9 +301,7 @@ static bool answer(struct connection *c) {
 
   if (hr_fault(HR_STEP_ANSWER) || !hr_text_new(&c->answer))
     return false;
-  pthread_mutex_lock(&serve_lock);
-  reply.code = (uint16_t)serve(c);
-  pthread_mutex_unlock(&serve_lock);
+  reply.code = (uint16_t)serve_locked(c);
   if (c->answer.lost) {
     reply.code = HR_INTERNAL;
     hr_report_error(&c->answer, &lost);
@@ -440,6 +462,8 @@ static bool wait_for_client(void) {
     if (n)
       return true;
   }
+  if (agent.own_table) /* else accept() must hold the listener: whoever polls loses it when the program closes it */
+    hr_single_wait(agent.listener.fd);
   return true;
 }
 
@@ -477,6 +501,7 @@ static void *agent_thread(void *is_child) {
     else if (errno != EINTR && errno != ECONNABORTED && errno != EBADF && errno != ENOTSOCK && errno != EINVAL)
       break;
   }
+  hr_single_leave();
   return NULL;
 }
 
@@ -528,11 +553,16 @@ static bool start_thread(bool is_child) {
 /* Whoever sees the program run can reach its agent. */
 static void start_thread_and_wait(void) {
   struct timespec until = after_ms(START_WAIT_MS);
+  int late = -1;
 
   sem_init(&first_try, 0, 0);
-  if (start_thread(false))
-    while (sem_timedwait(&first_try, &until) && errno == EINTR)
-      ;
+  hr_single_note();
+  if (!start_thread(false))
+    return;
+  while ((late = sem_timedwait(&first_try, &until)) && errno == EINTR)
+    ;
+  if (!late)
+    hr_single_keep(agent.own_table);
 }
 
 /* ---- poll mode --------------------------------------------------------------------------------------- */
@@ -793,8 +823,10 @@ static void after_fork_in_child(void) {
   agent.client.socket.fd = -1;
   hr_descriptor_forget(&agent.listener); /* if it is in this table */
   agent.unreachable = !fork_is_clean;
-  if (!hr_poll_linked && fork_is_clean)
+  if (!hr_poll_linked && fork_is_clean) {
+    hr_single_forked();
     start_thread(true);
+  }
 }
 
 /* ---- start and end of an image ----------------------------------------------------------------------- */

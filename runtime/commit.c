@@ -14,12 +14,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <link.h>
+#include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,12 +59,29 @@ bool hr_client_waits(const struct hr_transaction *t) {
 
 /* ---- commit ---------------------------------------------------------------------------------------- */
 
-static pthread_mutex_t commit_lock = PTHREAD_MUTEX_INITIALIZER;
+/* A futex: 0 free, 1 taken, 2 taken and waited for. The C library's mutexes do without atomic operations while it may
+ * assume that there is one thread (single.c). */
+static uint32_t commit_lock;
 
-void hr_commit_lock(void) { pthread_mutex_lock(&commit_lock); }
-bool hr_commit_trylock(void) { return !pthread_mutex_trylock(&commit_lock); }
-void hr_commit_unlock(void) { pthread_mutex_unlock(&commit_lock); }
-void hr_commit_lock_reset(void) { pthread_mutex_init(&commit_lock, NULL); }
+bool hr_commit_trylock(void) {
+  uint32_t expected = 0;
+
+  return __atomic_compare_exchange_n(&commit_lock, &expected, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+void hr_commit_lock(void) {
+  if (hr_commit_trylock())
+    return;
+  while (__atomic_exchange_n(&commit_lock, 2, __ATOMIC_SEQ_CST))
+    syscall(SYS_futex, &commit_lock, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+void hr_commit_unlock(void) {
+  if (__atomic_exchange_n(&commit_lock, 0, __ATOMIC_SEQ_CST) == 2)
+    syscall(SYS_futex, &commit_lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void hr_commit_lock_reset(void) { __atomic_store_n(&commit_lock, 0, __ATOMIC_SEQ_CST); }
 
 /* Context: commit. Compares and stores in one step where the CPU can, so that no store of the program that
  * comes in between is lost. */

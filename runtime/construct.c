@@ -32,6 +32,7 @@ static struct {
   pid_t tid; /* 0: there is none */
   sem_t ready, wanted;
   struct job *job;
+  bool was_used;
   sigset_t signals; /* that the program blocked when the agent was started */
 } helper;
 
@@ -75,8 +76,11 @@ static void start_job(struct job *job) {
     sem_post(&job->done);
 }
 
+/* One round is made at once: sem_wait() is bound then, and a helper that is not needed never gets into the loader. */
 static void *help(void *unused) {
   prctl(PR_SET_NAME, "hotreload");
+  sem_post(&helper.wanted);
+  sem_wait(&helper.wanted);
   __atomic_store_n(&helper.tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
   sem_post(&helper.ready);
   for (;;)
@@ -93,6 +97,8 @@ void hr_helper_start(const sigset_t *program_blocks) {
     wait_for(&helper.ready, hr_now_ns() + SECOND);
 }
 
+bool hr_helper_was_used(void) { return helper.was_used; }
+
 /* It runs nothing of the program, and holds no lock. 0: there is none. */
 pid_t hr_helper_tid(void) { return __atomic_load_n(&helper.tid, __ATOMIC_ACQUIRE); }
 
@@ -106,6 +112,7 @@ static bool run_on_helper(struct job *job, uint64_t deadline_ns, struct hr_error
   if (!hr_helper_tid())
     return hr_refuse(error, HR_UNSUPPORTED, "new objects are initialised by code, and the program had loaded no C++ "
                                             "library when it started: there is no thread to run that");
+  helper.was_used = true;
   if (sem_init(&job->done, 0, 0))
     return hr_refuse(error, HR_NO_MEMORY, "no semaphore");
   __atomic_store_n(&helper.job, job, __ATOMIC_RELEASE);
@@ -152,6 +159,8 @@ bool hr_brings_objects(const struct hr_transaction *t) {
 bool hr_construct(struct hr_transaction *t, uint64_t deadline_ns) {
   unsigned i;
 
+  if (hr_brings_objects(t) && !hr_single_settle(deadline_ns))
+    return hr_refuse(t->error, HR_DEADLINE, "the program's thread got no time on a CPU");
   for (i = 0; i < t->n_candidates; i++)
     if (wants_construction(&t->candidates[i]) && !construct(&t->candidates[i], deadline_ns, t->error))
       return false;

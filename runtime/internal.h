@@ -525,6 +525,7 @@ bool hr_pause_between(const struct hr_transaction *t, int ms);
 void hr_view_of(const struct hr_thread *thread, struct hr_view *view);
 
 void hr_codes_sort(struct hr_codes *codes);
+bool hr_thread_creation(struct hr_range *code);
 bool hr_codes_find(const struct hr_transaction *t, struct hr_codes *codes);
 int hr_commit_back(struct hr_transaction *t);
 bool hr_commit_trylock(void);
@@ -561,6 +562,7 @@ void hr_report_guard(struct hr_text *text, const struct hr_guard_report *report)
 
 void hr_helper_start(const sigset_t *program_blocks);
 pid_t hr_helper_tid(void);
+bool hr_helper_was_used(void);
 bool hr_brings_objects(const struct hr_transaction *t);
 bool hr_construct(struct hr_transaction *t, uint64_t deadline_ns);
 void hr_abandon(struct hr_candidate *c);
@@ -596,6 +598,17 @@ uint64_t hr_safepoints_since(void);
 void hr_commit_lock(void); /* fork must not copy a half-made commit */
 void hr_commit_unlock(void);
 void hr_commit_lock_reset(void);
+
+/* ---- single.c: the C library's shortcuts for programs of one thread ------------------------------------------ */
+
+void hr_single_note(void);
+void hr_single_keep(bool agent_can);
+void hr_single_forked(void);
+void hr_single_wait(int fd);
+bool hr_single_end(uint64_t deadline_ns);
+bool hr_single_settle(uint64_t deadline_ns);
+void hr_single_leave(void);
+struct hr_range hr_single_range(void);
 
 /* ---- recall.c: a signal that the program agreed to --------------------------------------------------------- */
 

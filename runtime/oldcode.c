@@ -114,7 +114,7 @@ void hr_codes_sort(struct hr_codes *codes) {
 
 /* A thread that is being started may have its thread-locals already and be no thread yet: then its creator is in
  * pthread_create(). */
-static bool add_thread_creation(const struct hr_transaction *t, struct hr_codes *codes) {
+bool hr_thread_creation(struct hr_range *code) {
   void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD), *create = libc ? dlsym(libc, "pthread_create") : NULL;
   const Elf64_Sym *symbol = NULL;
   Dl_info info;
@@ -124,11 +124,19 @@ static bool add_thread_creation(const struct hr_transaction *t, struct hr_codes 
   if (libc)
     dlclose(libc);
   if (!create || !dladdr1(create, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol || !symbol->st_size)
+    return false;
+  *code = (struct hr_range){(uintptr_t)create, (uintptr_t)create + symbol->st_size};
+  return true;
+}
+
+static bool add_thread_creation(const struct hr_transaction *t, struct hr_codes *codes) {
+  struct hr_range code;
+
+  if (!hr_thread_creation(&code))
     return hr_refuse(t->error, HR_UNSUPPORTED,
                      "it cannot be told whether a thread is being started, which would miss the value of a new "
                      "thread-local");
-  codes->code[codes->n++] = (struct hr_old_code){{(uintptr_t)create, (uintptr_t)create + symbol->st_size},
-                                                 (uintptr_t)create, t->candidates[0].loaded.image};
+  codes->code[codes->n++] = (struct hr_old_code){code, code.start, t->candidates[0].loaded.image};
   return true;
 }
 

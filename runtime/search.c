@@ -11,7 +11,7 @@
 
 #define PIECE (64u << 10)
 #define LARGEST (1ull << 40) /* bytes: larger ranges are address space that sanitizers and the like reserve */
-#define MAX_EXCLUDED 7
+#define MAX_EXCLUDED 8
 
 static uintptr_t piece[PIECE / sizeof(uintptr_t)];
 
@@ -117,6 +117,7 @@ bool hr_search(struct hr_suspect *suspects, size_t n, uint64_t deadline_ns) {
   s.excluded[4] = (struct hr_range){(uintptr_t)suspects, (uintptr_t)(suspects + n)};
   s.excluded[5] = hr_gates_range();
   s.excluded[6] = hr_sleepers_range();
+  s.excluded[7] = hr_single_range();
   for (i = 0; i < maps->n && !s.late; i++)
     if (maps->map[i].variable && maps->map[i].at.end - maps->map[i].at.start < LARGEST)
       look_around(&s, maps->map[i].at);

@@ -5,14 +5,18 @@ runtime/hotreload_abi.h describe it.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import select
+import shutil
 import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +33,7 @@ SOURCES = REPO / "tests" / "runtime"
 SOCKETS = "HOTRELOAD_RUNTIME_DIR"
 ARENA = 1 << 20                       # bytes; small, so that it is easily filled
 PAGE = 4096
+NOBODY = 65534                        # kernel.overflowuid
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
 SANITIZE = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 _SECONDS = 120.0
@@ -306,6 +311,23 @@ def environment(**extra: str) -> dict[str, str]:
 def start(image: Image | Path, *arguments: str, **extra: str) -> Program:
     """A running target program that said it is ready."""
     program = Program([image.path if isinstance(image, Image) else image, *arguments], env=environment(**extra))
+    program.expect(r"^ready\n")
+    return program
+
+
+@contextlib.contextmanager
+def for_all_users(image: Image) -> Iterator[Image]:
+    """A copy where any user may run it."""
+    with tempfile.TemporaryDirectory(prefix="hr-") as name:
+        os.chmod(name, 0o755)
+        yield Image.read(Path(shutil.copy(image.path, name)))
+
+
+def start_unprivileged(image: Image, before: str = "", **extra: str) -> Program:
+    """The program as a user without privileges; `before`: Python that its process runs first."""
+    drop = f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)" if os.geteuid() == 0 else ""
+    code = f"import os, sys\n{before}\n{drop}\nos.execv(sys.argv[1], sys.argv[1:])"
+    program = Program([sys.executable, "-c", code, image.path], env=environment(**extra))
     program.expect(r"^ready\n")
     return program
 

@@ -62,6 +62,7 @@ static inline uint16_t hr_head_armed(const uint8_t *head, uintptr_t slot) {
 
 /* Registers by DWARF number (psABI, figure 3.36): 16 stands for the return address. */
 #define HR_N_REGISTERS 17
+#define HR_REGISTER_RESULT 0 /* of a system call, before it its number (psABI A.2.1) */
 #define HR_REGISTER_SP 7
 #define HR_REGISTER_PC 16
 
@@ -97,15 +98,14 @@ static inline __attribute__((always_inline)) uintptr_t hr_caller_stack(void) {
   return (uintptr_t)__builtin_frame_address(0) + 16;
 }
 
-/* The number of a system call that a signal ended with EINTR, or -1. The kernel keeps the number nowhere, but the code
- * before the instruction does: mov $number, %eax, with at most a load of %edi in between (glibc). */
-static inline long hr_ended_call(const ucontext_t *context) {
+/* The number of the system call that was made right before `pc`, or -1. The kernel keeps it nowhere, but the code before
+ * the instruction does: mov $number, %eax, with at most a load of %edi in between (glibc). */
+static inline long hr_call_before(uintptr_t pc) {
   static const uint8_t instruction[2] = {0x0f, 0x05};
-  const greg_t *registers = context->uc_mcontext.gregs;
-  const uint8_t *end = (const uint8_t *)registers[REG_RIP], *load;
+  const uint8_t *end = (const uint8_t *)pc, *load;
   uint32_t number;
 
-  if (registers[REG_RAX] != -4 || (uintptr_t)end % HR_PAGE < 11 || memcmp(end - 2, instruction, 2))
+  if (pc % HR_PAGE < 11 || memcmp(end - 2, instruction, 2))
     return -1;
   load = end - 7;
   if (load[0] != 0xb8 && load[1] == 0x8b && load[2] == 0x7c && load[3] == 0x24)
@@ -114,6 +114,23 @@ static inline long hr_ended_call(const ucontext_t *context) {
     return -1;
   memcpy(&number, load + 1, sizeof number);
   return number;
+}
+
+/* The same, or of one that `pc` is about to make: the kernel goes back to the instruction where a call is restarted.
+ * `result`: of HR_REGISTER_RESULT. `pc` lies in code. */
+static inline long hr_call_beside(uintptr_t pc, uintptr_t result) {
+  static const uint8_t instruction[2] = {0x0f, 0x05};
+
+  if (pc % HR_PAGE <= HR_PAGE - sizeof instruction && !memcmp((const void *)pc, instruction, sizeof instruction))
+    return (long)result;
+  return hr_call_before(pc);
+}
+
+/* The number of a system call that a signal ended with EINTR, or -1. */
+static inline long hr_ended_call(const ucontext_t *context) {
+  const greg_t *registers = context->uc_mcontext.gregs;
+
+  return registers[REG_RAX] == -4 ? hr_call_before((uintptr_t)registers[REG_RIP]) : -1;
 }
 
 static inline uintptr_t hr_call_argument(const ucontext_t *context, int i) {
@@ -136,6 +153,12 @@ static inline uintptr_t hr_signal_frame_mark(void) {
   __asm__("mov %%cs, %0\nmov %%ss, %1" : "=r"(code), "=r"(stack));
   return (code & 0xffff) | (stack & 0xffff) << 48;
 }
+
+/* In the frame that a mark is in: where the signal came, and what HR_REGISTER_RESULT held. Both lie before the mark, at
+ * most HR_SIGNAL_FRAME_REACH bytes. */
+#define HR_SIGNAL_FRAME_REACH ((REG_CSGSFS - REG_RAX) * sizeof(uintptr_t))
+static inline uintptr_t hr_interrupted_pc(const uintptr_t *mark) { return mark[REG_RIP - REG_CSGSFS]; }
+static inline uintptr_t hr_interrupted_result(const uintptr_t *mark) { return mark[REG_RAX - REG_CSGSFS]; }
 
 /* Gates (gate.c). Entry i pushes i; the rest saves what may hold arguments (psABI 3.2.3; it touches no vector
  * register), waits while the gates are shut, and goes where the slot leads. That is one instruction, as in a stub: at

@@ -128,6 +128,15 @@ static void limit(const char *which) {
   printf("limited %d\n", setrlimit(!strcmp(which, "memory") ? RLIMIT_AS : RLIMIT_NPROC, &none));
 }
 
+/* Long enough for the agent to look at a thread that runs. */
+static void spin(void) {
+  volatile long i;
+
+  for (i = 0; i < 200000000; i++)
+    ;
+  printf("spun\n");
+}
+
 static void *crash(void *unused) {
   struct hotreload_recovery here;
 
@@ -152,6 +161,8 @@ static void command(char *line) {
     printf("data %s\n", greeting);
   else if (!strcmp(line, "safely"))
     crash(NULL);
+  else if (!strcmp(line, "spin"))
+    spin();
   else if (!strcmp(line, "fork"))
     fork_child();
   else if (!strcmp(line, "only"))

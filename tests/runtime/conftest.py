@@ -1,11 +1,12 @@
 """Images and payloads that several of the runtime's tests use."""
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runtimetools import SOCKETS, SOURCES, Image, Payload, Recipe, build, make_payload
+from runtimetools import NOBODY, SOCKETS, SOURCES, Image, Payload, Recipe, build, make_payload
 
 from livetools import runtime_directory
 
@@ -78,3 +79,11 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with runtime_directory() as path:
         monkeypatch.setenv(SOCKETS, str(path))
         yield path
+
+
+@pytest.fixture
+def unprivileged(sockets: Path) -> Path:
+    """The runtime directory belongs to the user that `start_unprivileged` takes."""
+    if os.geteuid() == 0:
+        os.chown(sockets, NOBODY, NOBODY)
+    return sockets

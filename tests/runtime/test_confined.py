@@ -14,7 +14,22 @@ from pathlib import Path
 
 import pytest
 import stubkind
-from runtimetools import REPO, SOURCES, Image, Payload, Recipe, Update, build, environment, make_payload, run, start
+from runtimetools import (
+    NOBODY,
+    REPO,
+    SOURCES,
+    Image,
+    Payload,
+    Recipe,
+    Update,
+    build,
+    environment,
+    for_all_users,
+    make_payload,
+    run,
+    start,
+    start_unprivileged,
+)
 
 from hotreload_tool import abi, confined, guard, process, together
 from livetools import Program
@@ -22,12 +37,12 @@ from livetools import Program
 PAGE = (REPO / "docs/confined.md").read_text()
 FORKS, EXITS, START = "a thread that forks, and its child", "a thread that calls `exit()`", "the agent's thread, at its start"
 PLAIN, STACKS = "the agent's thread, for `ps`, `status` and patches", "also for `quiescent` and `safepoint`"
+ALONE = "in a program that keeps the shortcuts of one thread, also for `ps` and `status`"
 TOGETHER = "also together with other processes"
 RECALLED = "with `HOTRELOAD_SIGNAL`, the agent's thread and one that takes the signal"
 GUARDED, STOPPED, CRASHED = "also with a guard", "a thread that is stopped", "a thread that crashes under a guard"
 OWN = ["read", "write", "exit_group", "exit", "fstat", "brk", "restart_syscall"]     # what the program itself does
 OWN_FORK = ["clone", "wait4", "set_robust_list", "gettid"]
-NOBODY = 65534
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -113,7 +128,7 @@ def refused(program: Program, payload: Payload, when: str = "quiescent") -> str:
 
 
 def test_the_page_lists_every_row() -> None:
-    assert list(listed()) == [FORKS, EXITS, START, PLAIN, STACKS, TOGETHER, GUARDED, RECALLED, STOPPED, CRASHED]
+    assert list(listed()) == [FORKS, EXITS, START, PLAIN, STACKS, ALONE, TOGETHER, GUARDED, RECALLED, STOPPED, CRASHED]
     assert not {c for calls in listed().values() for c in calls} - numbers().keys()
 
 
@@ -130,6 +145,20 @@ def test_these_calls_are_enough(image: Image, payload: Payload, crashing: Payloa
         program.ask("safely", r"^recovered\n")
         assert (guard.read(program.pid) or {})["reverted"]
         expect_after(program)
+        assert program.finish() == 0
+
+
+def test_these_calls_are_enough_for_a_program_of_one_thread(image: Image, payload: Payload, trusted: None,
+                                                            unprivileged: Path) -> None:
+    rows = listed()
+    with for_all_users(image) as copy, start_unprivileged(copy) as program:
+        allowed = [c for row in (EXITS, PLAIN, STACKS, ALONE, STOPPED) for c in rows[row]] + OWN
+        program.ask(f"only {words(allowed)}", r"^confined 0\n")
+        process.status(program.pid)
+        expect_works(program, image, payload)
+        process.apply(program.pid, [payload.path])
+        program.ask("spin", r"^spun\n")
+        process.status(program.pid)
         assert program.finish() == 0
 
 
@@ -187,19 +216,32 @@ def test_without_one_of_them_the_process_would_end(image: Image, payload: Payloa
         assert program.wait() == -signal.SIGSYS
 
 
-@pytest.mark.parametrize("call", sorted({c for row, calls in listed().items() if row not in (FORKS, START, RECALLED, CRASHED)
-                                         for c in calls} - {"rt_sigreturn", "read", "write"}))     # the program needs these
+def expect_all_or_nothing(program: Program, payload: Payload, call: str) -> None:
+    program.ask(f"without {words([call])}", r"^confined 0\n")
+    try:
+        process.apply(program.pid, [payload.path], when="quiescent", timeout=3)
+        live = True
+    except (process.AgentError, process.NoAgent):
+        live = program.ask("value", r"^value (\d+)\n")[1] == "7"
+    (expect_after if live else expect_before)(program)
+    assert program.finish() == 0
+
+
+ONE_OF_THEM = sorted({c for row, calls in listed().items() if row not in (FORKS, START, RECALLED, CRASHED) for c in calls}
+                     - {"rt_sigreturn", "read", "write"})     # the program needs these
+
+
+@pytest.mark.parametrize("call", ONE_OF_THEM)
 def test_a_filter_that_refuses_one_of_them(image: Image, payload: Payload, trusted: None, call: str) -> None:
     """EPERM for one call: the patch is there as a whole or not at all, and the program does not notice."""
     with start(image) as program:
-        program.ask(f"without {words([call])}", r"^confined 0\n")
-        try:
-            process.apply(program.pid, [payload.path], when="quiescent", timeout=3)
-            live = True
-        except (process.AgentError, process.NoAgent):
-            live = program.ask("value", r"^value (\d+)\n")[1] == "7"
-        (expect_after if live else expect_before)(program)
-        assert program.finish() == 0
+        expect_all_or_nothing(program, payload, call)
+
+
+@pytest.mark.parametrize("call", ONE_OF_THEM)
+def test_the_same_in_a_program_of_one_thread(image: Image, payload: Payload, trusted: None, unprivileged: Path, call: str) -> None:
+    with for_all_users(image) as copy, start_unprivileged(copy) as program:
+        expect_all_or_nothing(program, payload, call)
 
 
 def test_the_page_lists_no_call_that_is_not_made(image: Image, payload: Payload, crashing: Payload, tracer: Path) -> None:
