@@ -239,7 +239,8 @@ def test_a_filter_that_refuses_one_of_them(image: Image, payload: Payload, trust
 
 
 @pytest.mark.parametrize("call", ONE_OF_THEM)
-def test_the_same_in_a_program_of_one_thread(image: Image, payload: Payload, trusted: None, unprivileged: Path, call: str) -> None:
+def test_the_same_in_a_program_of_one_thread(image: Image, payload: Payload, trusted: None, unprivileged: Path,
+                                             call: str) -> None:
     with for_all_users(image) as copy, start_unprivileged(copy) as program:
         expect_all_or_nothing(program, payload, call)
 
