@@ -138,7 +138,7 @@ def _relocated(file: linked.Linked) -> Iterator[tuple[int, object]]:
             wanted = file.dynamic_symbol(r.symbol)
             # A weak import is one that may be missing; those of the good payloads are all there.
             symbol = wanted.symbol.name if not wanted.symbol.defined else wanted.symbol
-            yield r.offset, (r.type == tables.R_64, symbol, wanted.version, r.addend if r.type == tables.R_64 else 0)
+            yield r.offset, (symbol, wanted.version, r.addend if r.type == tables.R_64 else 0)
 
 
 def _loaded(file: linked.Linked, made: dict[int, object], start: int, size: int) -> bytes:
