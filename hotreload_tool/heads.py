@@ -6,6 +6,7 @@ leads behind the head.
 """
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from types import ModuleType
 
 from . import elf, names
@@ -14,6 +15,7 @@ from .survey import Part, Survey
 
 _RECORDS = "__patchable_function_entries"
 _WORD = 8      # bytes of a record
+_STUB_SUFFIX = ".hr_stub"     # of the stub beside the code that a payload brings
 
 
 def find(s: Survey) -> dict[Part, int]:
@@ -72,9 +74,10 @@ def code_of(obj: Elf, slot: Rela, public: Symbol) -> tuple[Symbol, int]:
     return public, target.value + slot.addend - public.value
 
 
-def arm(obj: Elf, cpu: ModuleType) -> None:
+def arm(obj: Elf, cpu: ModuleType) -> dict[str, int]:
     """Make all heads of an object jumps. What a patch brings is armed from the start: new functions go through their slots like
-    any that has a stub, and a copy of one that lives leads to what lives."""
+    any that has a stub, and a copy of one that lives leads to what lives. Returns the offsets of their stubs, by name."""
+    stubs = {}
     public = {s.name: s for s in obj.symbols if s.defined and s.binding != elf.STB_LOCAL}
     for name, slot in public.items():
         relas = obj.relocations(obj.sections[slot.shndx]) if name.endswith(names.SLOT_SUFFIX) else []
@@ -84,3 +87,49 @@ def arm(obj: Elf, cpu: ModuleType) -> None:
         section = obj.sections[function.shndx]
         at = function.value + code_of(obj, relas[0], function)[1] - cpu.HEAD_SIZE
         section.data = section.data[:at] + cpu.armed_head(function.value, at) + section.data[at + cpu.HEAD_SIZE:]
+        stubs[function.name] = function.value - cpu.HEAD_STUB_SIZE
+    return stubs
+
+
+class Detour:
+    """Leads calls of functions with an armed head past it: through the slot, if the compiler left room for that, or else to the
+    stub that the head is a jump to."""
+
+    def __init__(self, obj: Elf, cpu: ModuleType, stubs: Mapping[str, int], brought: Collection[str],
+                 living: Collection[str]) -> None:
+        """`stubs`: of `arm`. `brought`: functions whose code the payload has in some object: calls go to the stub beside that.
+        `living`: others, which are reached where they live."""
+        self._obj, self._cpu, self._brought, self._living = obj, cpu, brought, living
+        self._symbols = {s.name: s for s in obj.symbols if s.name.endswith(names.SLOT_SUFFIX)}
+        for symbol in list(obj.symbols):
+            if symbol.name in stubs and symbol.name in brought and symbol.defined:
+                name = symbol.name + _STUB_SUFFIX
+                self._symbols[name] = obj.add_symbol(Symbol(name, symbol.shndx, stubs[symbol.name], binding=symbol.binding,
+                                                            other=elf.STV_HIDDEN))
+
+    def take(self) -> None:
+        for section in self._obj.sections:
+            if section.flags & elf.SHF_EXECINSTR:
+                relas = self._obj.relocations(section)
+                changed = [self._led(section, r) for r in relas]
+                if changed != relas:
+                    self._obj.set_relocations(section, changed)
+
+    def _led(self, section: Section, rela: Rela) -> Rela:
+        called, cpu = self._obj.symbols[rela.symbol], self._cpu
+        is_brought = called.name in self._brought
+        if called.type == elf.STT_GNU_IFUNC or not is_brought and called.name not in self._living:
+            return rela
+        if rela.type in cpu.GOT and rela.addend == -cpu.PC_BIAS and cpu.goes_through_word(section.data, rela.offset) \
+                and names.made_up(called.name, "") == called.name:
+            return rela._replace(type=cpu.PC32, symbol=self._symbol(called.name + names.SLOT_SUFFIX))
+        if not cpu.is_call(section.data, rela.offset, rela.type, rela.addend):
+            return rela
+        if is_brought:
+            return rela._replace(symbol=self._symbol(called.name + _STUB_SUFFIX))
+        return rela._replace(addend=rela.addend - cpu.HEAD_STUB_SIZE)
+
+    def _symbol(self, name: str) -> int:
+        if name not in self._symbols:
+            self._symbols[name] = self._obj.add_symbol(Symbol(name, elf.SHN_UNDEF, binding=elf.STB_GLOBAL, other=elf.STV_HIDDEN))
+        return self._symbols[name].index

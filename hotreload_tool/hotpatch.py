@@ -41,7 +41,7 @@ from .confined import Confined
 from .contents import Content
 from .difference import entries
 from .errors import HotreloadError, NotForImage, Refusal, Refused
-from .live import LiveState
+from .live import LiveFunction, LiveState
 from .objectmap import ObjectMap
 from .objectmaps import ObjectMaps
 from .plan import Binding, Plan, make_plan
@@ -411,6 +411,10 @@ def _link_somewhere(live: LiveState, request: payload.PayloadRequest, linker: pa
     raise full
 
 
+def _has_armed_head(function: LiveFunction | None) -> bool:
+    return function is not None and function.head is not None and function.generation > 0
+
+
 def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: Sequence[ObjectMap],
                     identity: str, old: Mapping[str, Content],
                     parts: Mapping[str, Sequence[oldcode.Range]] = MappingProxyType({}),
@@ -425,6 +429,8 @@ def payload_request(live: LiveState, plan: Plan, image: ImageRequest, brought: S
         id=bytes.fromhex(identity), parent=bytes.fromhex(live.id), base=live.arena_used_end, limit=sum(live.arena),
         objects={o: paths[o] for o in plan.objects},
         functions={n: payload.BoundFunction(b.address, b.slot) for n, b in kinds["function"].items()},
+        armed=frozenset({c.name for c in plan.changed if c.head is not None}
+                        | {n for n in kinds["function"] if _has_armed_head(live.functions.get(n))}),
         data={n: b.address for kind in ("data", "tls") for n, b in kinds[kind].items()},
         symbols=live.symbols.get, exported=frozenset(live.facts.exported if live.kind == "shared" else ()),
         named_data=frozenset(d.name for m in brought for d in m.data),

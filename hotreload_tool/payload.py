@@ -84,6 +84,7 @@ class PayloadRequest:
     functions: Mapping[str, BoundFunction]
     data: Mapping[str, int]              # unique name (as the new objects call it) -> address; TLS: offset in the block
     symbols: Callable[[str], int | None]  # other symbols of the image -> address
+    armed: frozenset[str] = frozenset()  # functions of the image whose heads are jumps by then
     exported: frozenset[str] = frozenset()  # of a shared library: names that others may interpose
     named_data: frozenset[str] = frozenset()  # every object with a unique name in the maps of `objects`
     changed: Sequence[Changed] = ()
@@ -172,7 +173,7 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
     if cpu is None:
         raise Refused([Refusal("machine", name, "", f"it is for ELF machine {obj.machine}", "build for the image's machine")])
     image = obj.add_section(Section(_IMAGE_SECTION, elf.SHT_NOBITS, elf.SHF_ALLOC))
-    heads.arm(obj, cpu)
+    _pass_heads_by(obj, request, cpu)
     _name_new_content(obj, request, cpu)
     _name_group_initialisers(obj, name, request)
     transient.set_jump_tables_apart(obj, cpu)
@@ -196,6 +197,13 @@ def prepare(obj: Elf, name: str, number: int, request: PayloadRequest) -> list[s
         if symbol.binding == elf.STB_LOCAL and symbol.type == elf.STT_OBJECT and (symbol.shndx, symbol.value) in living:
             symbol.info = elf.STB_LOCAL << 4 | elf.STT_NOTYPE
     return words
+
+
+def _pass_heads_by(obj: Elf, request: PayloadRequest, cpu: ModuleType) -> None:
+    stubs = heads.arm(obj, cpu)
+    interposable = {s.name for s in obj.symbols if _is_interposable(s, request)}
+    brought = {c.name for c in request.changed if c.head is not None} | (stubs.keys() - request.functions.keys())
+    heads.Detour(obj, cpu, stubs, brought - interposable, request.armed - interposable).take()
 
 
 def _is_interposable(symbol: Symbol, request: PayloadRequest) -> bool:

@@ -83,6 +83,15 @@ _NOP = b"\x90"
 _HEAD_STUB = _NOTRACK + _JMP_SLOT + b"\0\0\0\0"       # ends at the entry
 
 
+HEAD_STUB_SIZE = len(_HEAD_STUB)
+_CALL, _JUMP = b"\xe8", b"\xe9"                # call rel32, jmp rel32
+
+
+def is_call(code: bytes, offset: int, type: int, addend: int) -> bool:
+    """Whether the field that a relocation fills in is where a call or a jump to its symbol itself leads."""
+    return type == R_PLT32 and addend == -4 and code[offset - 1:offset] in (_CALL, _JUMP)
+
+
 def head_at(code: bytes, entry: int) -> int | None:
     """Where the two bytes lie of a function that begins at `entry` (behind endbr64, where it begins with that); None: the
     compiler left no room. Two bytes at an even address lie in one line of the instruction cache."""

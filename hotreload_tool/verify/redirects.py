@@ -9,7 +9,7 @@ from .. import arch, names
 from ..payload import NEW_SUFFIX
 from . import heads
 from .linked import FUNC, PF_X, Linked, Symbol
-from .space import Space
+from .space import Space, stub_slot
 from .tables import R_RELATIVE, Payload, Redirect
 from .transience import is_marked
 
@@ -214,5 +214,7 @@ def _why_wrong(target: int, branch: bool, file: Linked, space: Space, behind_stu
     owner = space.file_at(target)
     section = owner.section_of(target) if owner is not None else None
     if space.functions_at(target) or section is not None and section.name.startswith(".plt"):
+        return ""
+    if owner is not None and stub_slot(owner, target) in space.stubs_of_slot:       # past a head, to the stub that it leads to
         return ""
     return "where no function of the image begins"

@@ -222,9 +222,18 @@ class Side:
             return frozenset({self.linkage[address]})
         if address in self.space.stubs:
             return self.stub_names.get(address, frozenset())
+        if led := self._led_to(address):
+            return led
         known = distinct(bare(s.name) for s in self.space.symbols_at(address) if s.type in (OBJECT, NOTYPE)
                          and not s.name.endswith((NEW_SUFFIX, CALL_SUFFIX)))
         return frozenset(n for n in known if is_numbered(n) or address in self._places.get(n, (address,)))
+
+    def _led_to(self, address: int) -> frozenset[str]:
+        """The names of the function that the code at `address` does nothing but jump to by way of its slot: payloads call such
+        stubs past the heads that lead to them."""
+        file = self.space.file_at(address)
+        slot = stub_slot(file, address) if file is not None and file.executable(address) else 0
+        return frozenset().union(*(self.stub_names.get(stub, ()) for stub in self.space.stubs_of_slot.get(slot, ())))
 
     @cached_property
     def _places(self) -> dict[str, set[int]]:

@@ -16,7 +16,8 @@ from .tables import Payload, loaded_word, slots
 _IMAGE_MAGIC = 0x31474D49            # HR_IMAGE_MAGIC of runtime/hotreload_abi.h
 _ARENA_FIELD = 24                    # offset of arena_start in struct hr_image_head
 _JUMP = b"\xff\x25"                  # jmp *disp32(%rip)
-_HEADS = (b"", b"\xf3\x0f\x1e\xfa\x3e", b"\xf3\x0f\x1e\xfa", b"\xf3\x0f\x1e\xfa\xf2")   # endbr64, with notrack or bnd
+# Before the jump of a stub: nothing, notrack, endbr64, that with notrack or bnd.
+_HEADS = (b"", b"\x3e", b"\xf3\x0f\x1e\xfa\x3e", b"\xf3\x0f\x1e\xfa", b"\xf3\x0f\x1e\xfa\xf2")
 
 
 class Space:
