@@ -462,8 +462,6 @@ static bool wait_for_client(void) {
     if (n)
       return true;
   }
-  if (agent.own_table) /* else accept() must hold the listener: whoever polls loses it when the program closes it */
-    hr_single_wait(agent.listener.fd);
   return true;
 }
 
@@ -492,7 +490,7 @@ static void *agent_thread(void *is_child) {
 
     if (agent.listener.fd < 0 || !wait_for_client())
       continue;
-    fd = hr_fault(HR_STEP_ACCEPT) ? -1 : accept4(agent.listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    fd = hr_fault(HR_STEP_ACCEPT) ? -1 : hr_single_accept(agent.listener.fd, agent.own_table);
     if (fd >= 0) {
       have_listener(); /* before the answer: whoever has it may come again at once */
       serve_blocking(fd);

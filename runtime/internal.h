@@ -604,7 +604,7 @@ void hr_commit_lock_reset(void);
 void hr_single_note(void);
 void hr_single_keep(bool agent_can);
 void hr_single_forked(void);
-void hr_single_wait(int fd);
+int hr_single_accept(int listener, bool own_table);
 bool hr_single_end(uint64_t deadline_ns);
 bool hr_single_settle(uint64_t deadline_ns);
 void hr_single_leave(void);

@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -130,7 +131,7 @@ void hr_single_note(void) {
   single.was_single = flag_is_set();
 }
 
-/* In the same thread, once the agent's has come to hr_single_wait(), or does nothing more before it does. `agent_can`: it
+/* In the same thread, once the agent's has come to hr_single_accept(), or does nothing more before it does. `agent_can`: it
  * needs nothing of the program's table of descriptors. */
 void hr_single_keep(bool agent_can) {
   single.was_single = single.was_single && !prctl(PR_GET_SECCOMP);
@@ -387,15 +388,20 @@ static bool is_readable(int fd, int ms) {
   return n > 0 || (n < 0 && errno != EINTR);
 }
 
-/* Waits until a client comes to `fd`, of a table of the agent's own. */
-void hr_single_wait(int fd) {
-  if (!single.flag)
-    return;
+/* Takes a client's connection, sleeping until there is one. Returns its descriptor, or -1 with errno as of accept(2).
+ * `own_table`: of the agent's descriptors. Else whoever polls loses the listener when the program closes it. */
+int hr_single_accept(int listener, bool own_table) {
+  int fd, error;
+
   single.try_ms = FIRST_TRY_MS;
-  while (!is_readable(fd, state() == SHARED && is_allowed() ? single.try_ms : -1))
-    if (state() == SHARED)
+  if (own_table && state() == SHARED && is_allowed())
+    while (state() == SHARED && !is_readable(listener, single.try_ms))
       try_to_set_flag();
+  fd = (int)syscall(SYS_accept4, listener, NULL, NULL, SOCK_CLOEXEC);
+  error = errno;
   clear_flag();
+  errno = error;
+  return fd;
 }
 
 /* Before the agent's thread ends, or waits for something else. */
