@@ -175,6 +175,18 @@ class Linked:
                 found[symbol.name, symbol.value] = unit
         return found
 
+    @cached_property
+    def blocks(self) -> dict[tuple[str, int], int]:
+        """(name, address) of what is file-local -> a number for the file. Without the last file: behind its symbols linkers put
+        those that are local to the image."""
+        found, block = {}, 0
+        for number, symbol in enumerate(self.symbols):
+            if symbol.type == FILE:
+                block = number
+            elif symbol.binding == LOCAL and block:
+                found[symbol.name, symbol.value] = block
+        return {place: number for place, number in found.items() if number != block and self.symbols[number].name}
+
     # ---- memory -------------------------------------------------------------------------------------------------
 
     def load_of(self, address: int, size: int = 1) -> Segment | None:

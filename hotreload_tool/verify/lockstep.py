@@ -34,7 +34,7 @@ from .instructions import (
     target_of,
     tls_address,
 )
-from .linked import OBJECT, SHF_EXECINSTR, Symbol
+from .linked import FUNC, OBJECT, SHF_EXECINSTR, Symbol
 from .side import RESERVE, Place, Pointer, Side
 from .updates import is_numbered, same_name
 
@@ -80,6 +80,9 @@ class Lockstep:
     _thread_locals: dict[int, tuple[int, int]] = field(default_factory=dict)   # place in the new image -> in the reserve, size
     _found_same: set[tuple[int, int, int]] = field(default_factory=set)      # places, and the sizes that they were asked for with
 
+    _walked: int = 0                                   # the new image's code that is being walked
+    _by_file: bool = False                             # whether the last place was found the same by whose code refers to it
+
     # ---- places -------------------------------------------------------------------------------------------------
 
     def counterpart(self, new: int) -> int | None:
@@ -89,9 +92,11 @@ class Lockstep:
     def same_place(self, new: int, old: int, owner: str, size: int = 0) -> bool:
         """Whether an address means the same on both sides. Queues what has to be walked for that."""
         if (new, old, size) not in self._found_same:
+            self._by_file = False
             if not self._same_place(new, old, owner, size):
                 return False
-            self._found_same.add((new, old, size))
+            if not self._by_file:                  # which would say nothing about other code
+                self._found_same.add((new, old, size))
         return True
 
     def _same_place(self, new: int, old: int, owner: str, size: int) -> bool:
@@ -115,7 +120,9 @@ class Lockstep:
             return True
         beside = not size and self._is_beside(self.new, new) and self._is_beside(self.old, old)
         if beside and not self._explained_nearby(new, old):
-            return False
+            self._by_file = self._is_foreign(new)
+            if not self._by_file:
+                return False
         return self._nameless(new, old, size, owner)
 
     def _is_firm(self, name: str) -> bool:
@@ -177,6 +184,17 @@ class Lockstep:
             return True
         return 0 < end - address <= _NEAR and any(s.type == OBJECT for s in side.space.symbols_at(end)) \
             and not any(side.read(address, end - address))
+
+    def _is_foreign(self, new: int) -> bool:
+        """Whether the named constants around a place are local to other files than the code that refers to it: no address of
+        theirs can be meant."""
+        own = self.new.block_of(self._walked, FUNC)
+        here, found = self.new.object_at(new), self.new.space.object_at(new)
+        if not own or here is None or found is None:
+            return False
+        around = [here.start] + ([found[1]] if found[1] - new <= _NEAR else [])
+        blocks = [self.new.block_of(at, OBJECT) for at in around]
+        return all(block and block != own for block in blocks)
 
     @staticmethod
     def _ends_text(side: Side, address: int) -> bool:
@@ -266,7 +284,11 @@ class Lockstep:
 
     def code(self, new: int, old: int, size: int, owner: str) -> str:
         """Walk `size` bytes of code; returns the digest, equal on both sides. Raises Different."""
-        return self._in_steps(new, old, size, owner) or self._one_by_one(new, old, size, owner)
+        self._walked = new
+        try:
+            return self._in_steps(new, old, size, owner) or self._one_by_one(new, old, size, owner)
+        finally:
+            self._walked = 0
 
     def _in_steps(self, new: int, old: int, size: int, owner: str) -> str:
         """The digest, or "" where something differs at first sight."""

@@ -272,6 +272,12 @@ class Side:
         section = file.section_of(address) if file is not None else None
         return section is not None and (not section.flags & SHF_WRITE or section.name.startswith(".data.rel.ro"))
 
+    def block_of(self, address: int, type: int) -> int:
+        """A number for the source file of which the image's function or object at `address` is a local one; 0: not known."""
+        image = self.space.image
+        known = {image.blocks.get((s.name, address), 0) for s in image.by_address.get(address, []) if s.type == type}
+        return max(known, default=0) if self.space.file_at(address) is image else 0
+
     # ---- content ------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -233,3 +233,36 @@ def test_functions_of_one_name_are_told_apart_by_their_files(changed: str, tmp_p
     found = compared(made, 1, made.new[0])
     assert is_complete(found), found.different
     assert "begin" in compared(made, 1, made.new[1]).different
+
+
+NAMED = """
+#include "case.h"
+const char *behind(void);
+static NOINLINE void {0}(void) {{ printf("%s %s\\n", __func__, behind()); }}
+void answer(const char *line) {{ (void)line; {0}(); }}
+"""
+BEHIND = """
+static __attribute__((noinline)) const char *text(void) {{ return "{}"; }}
+const char *behind(void) {{ return text(); }}
+"""
+
+
+def test_what_another_file_refers_to_is_no_end_of_a_constant(tmp_path: Path, shared_folder: Path) -> None:
+    """A text right behind `__func__`, which has another length now; code of the text's file can't mean the end of that."""
+    folder = tmp_path / "case"
+    folder.mkdir()
+    for version, text in (1, "a text"), (2, "a text"), (3, "b text"):
+        said = "//# Patch: ok\n" if version > 1 else "//# Plain: z\n"
+        name = "first" if version == 1 else "second"
+        (folder / f"v{version}.c").write_text(f"//# Expect: x\n{said}{NAMED.format(name)}")
+        (folder / f"v{version}.z.c").write_text(BEHIND.format(text))
+    made = make_beside(read_case(folder), Configuration.parse("gcc -O1 pie"), tmp_path / "build", shared_folder)
+    for path in (made.image, made.new[0]):
+        side = Side(Space(Linked(path.read_bytes(), "a program")))
+        at = next(s.value for s in side.space.image.symbols if s.name == "__func__.0")
+        found = side.object_at(at + len("first\0") + (path != made.image))
+        assert found is not None and found.start == at and found.offset == found.symbol.size, "the text lies elsewhere"
+    comparison = compared(made, 1, made.new[0])
+    assert is_complete(comparison), comparison.different
+    other = compared(made, 1, made.new[1])
+    assert any("a constant it uses" in why for why in other.different.values()), other
