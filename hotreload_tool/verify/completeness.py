@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import names
 from ..payload import NEW_SUFFIX
-from . import handlers, lines, steps
+from . import distances, handlers, lines, steps
 from .instructions import targets
 from .linked import OBJECT, Linked, Unreadable
 from .lockstep import Different, Lockstep, Pair
@@ -85,7 +85,8 @@ class _Work:
         self.fresh, self.new, self.old = fresh, fresh.side, old
         self.found = Comparison()
         owners = Owners(self.new, Side(Space(old.space.image, old.space.payloads[:-1])))
-        self.lock = Lockstep(self.new, old, lambda: fresh.boundaries, fresh.steps, owners.agree, self._is_noise)
+        self.lock = Lockstep(self.new, old, lambda: fresh.boundaries, fresh.steps, owners.agree, self._is_noise,
+                             lambda: fresh.tables)
 
     def _is_noise(self, new_at: int, old_at: int, new: int, old: int) -> bool:
         """Whether two numbers in two instructions are the source lines that these stand in."""
@@ -339,13 +340,22 @@ class _Fresh:
         return {s.value: list(targets(file.read(s.value, s.size), s.value)) for s in functions_of(file)[1]}
 
     @cached_property
+    def tables(self) -> dict[int, list[int]]:
+        """Tables of distances to constants, and to what their entries lead."""
+        return distances.tables(self.side.space.image, self._referred)
+
+    @cached_property
     def boundaries(self) -> list[int]:
         """Places in the new image at which something begins: symbols, and all that code or data refers to."""
+        return sorted(self._referred | {target for listed in self.tables.values() for target in listed})
+
+    @cached_property
+    def _referred(self) -> set[int]:
         file = self.side.space.image
         found = {a for a, known in file.by_address.items() for s in known if not file.executable(a)}
         found |= {s.value + s.size for known in file.by_address.values() for s in known if s.type == OBJECT}
         found |= {t for known in self._references.values() for t in known}
-        return sorted(found | self.side.held_addresses)
+        return found | self.side.held_addresses
 
     @cached_property
     def reached(self) -> set[int]:

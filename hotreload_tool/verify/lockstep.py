@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import steps
@@ -71,6 +71,7 @@ class Lockstep:
     steps: Callable[[int, int], list[steps.Step]]      # of so many bytes of its code
     same_owner: Callable[[int, int], bool] = lambda new, old: True      # of two static locals, by who uses them
     is_noise: Callable[[int, int, int, int], bool] = lambda new_at, old_at, new, old: False
+    tables: Callable[[], Mapping[int, list[int]]] = dict          # of distances, of the new side: what their entries lead to
     waiting: list[Pair] = field(default_factory=list)
     noise: list[str] = field(default_factory=list)     # differences that only tell where the source stands
     _met: set[tuple[str, int, int]] = field(default_factory=set)
@@ -396,6 +397,8 @@ class Lockstep:
         the next thing. Raises Different."""
         if pair.size:
             return self.content(pair.new, pair.old, pair.size, pair.owner)
+        if pair.new in self.tables():
+            return self._distances(pair.new, pair.old, 4 * len(self.tables()[pair.new]), pair.owner)
         end = self._end(pair.new)
         first = self._entry(pair, 0)
         if first is not None and first[1] is not None:

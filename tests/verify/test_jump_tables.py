@@ -1,4 +1,4 @@
-"""Every entry of a table of jumps is compared, to the last."""
+"""Every entry of a table of jumps, or of distances to texts, is compared, to the last."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 from bundles import Broken, case_of, installed, make
 from test_completeness import compared, is_complete
 
-from hotreload_tool.verify import completeness
+from hotreload_tool.verify import completeness, distances
+from hotreload_tool.verify.instructions import targets
 from hotreload_tool.verify.linked import SHF_ALLOC, SHF_EXECINSTR, Linked
 
 SWITCH = """
@@ -68,3 +69,31 @@ def test_a_table_that_was_shorter_is_another_one(configuration: str, tmp_path: P
     code = [f.read(s.value, s.size) for f in (image, new) for s in f.by_name["kind.hr_body"]]
     assert len(code[0]) == len(code[1])
     assert list(completeness.compare(image, [], new).different) == ["kind"]
+
+
+WORDS = """
+#include "case.h"
+NOINLINE const char *word(int n) {
+  switch (n) { case 0: return "zero"; case 1: return "one"; case 2: return "two"; case 3: return "three";
+               case 4: return "four"; case 5: return "five"; default: return "many"; } }
+void answer(const char *line) { puts(word((int)strlen(line))); }
+"""
+
+
+@pytest.mark.parametrize("configuration", ["clang -O2 pie", "clang -O2 shared"])
+def test_a_table_of_distances_is_read_by_what_it_leads_to(configuration: str, tmp_path: Path, shared_folder: Path) -> None:
+    made = make(case_of(tmp_path / "case", WORDS, WORDS.replace('"two"', '"deux"')), installed(configuration),
+                tmp_path / "build", shared_folder)
+    assert is_complete(compared(made, 1, made.new[0])), compared(made, 1, made.new[0]).different
+    file = Broken.of(made.bundles[0]).file
+    code = next(s for s in file.symbols if s.name == "word.hr_new")
+    start = next(t for t in targets(file.read(code.value, code.size), code.value) if file.load_of(t) and t % 4 == 0
+                 and not file.executable(t) and t in distances.tables(file, {t + 24}))
+    for number in range(6):
+        for other in (1, -1):
+            def elsewhere(b: Broken, at: int = start + 4 * number, other: int = other) -> None:
+                b.write(at, (int.from_bytes(b.read(at, 4), "little", signed=True) + other).to_bytes(4, "little", signed=True))
+
+            assert "word" in compared(made, 1, made.new[0], elsewhere).different, f"entry {number}"
+    image, new = Linked(made.image.read_bytes(), "image"), Linked(made.new[0].read_bytes(), "new")
+    assert list(completeness.compare(image, [], new).different) == ["word"]
