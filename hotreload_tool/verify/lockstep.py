@@ -214,7 +214,7 @@ class Lockstep:
     def _nameless(self, new: int, old: int, size: int, owner: str) -> bool:
         if not self._holds(self.new, new) or not self._holds(self.old, old):
             return False
-        self.queue(Pair("content", new, old, size, owner))
+        self.queue(Pair("content", new, old, size, owner) if size != steps.TEXT else Pair("text", new, old, 0, owner))
         return True
 
     def _holds(self, side: Side, address: int) -> bool:
@@ -395,6 +395,8 @@ class Lockstep:
     def nameless(self, pair: Pair) -> str:
         """Walk content without a symbol. Where its size is not known it ends with its text, or where the new image refers to
         the next thing. Raises Different."""
+        if pair.kind == "text":
+            return self.content(pair.new, pair.old, self._length(pair.new) + 1, pair.owner)
         if pair.size:
             return self.content(pair.new, pair.old, pair.size, pair.owner)
         if pair.new in self.tables():
@@ -416,6 +418,13 @@ class Lockstep:
         size = min(self._next_boundary(pair.new, end) - pair.new, _MOST)
         size = max(self._without_padding(pair, ours[:size]), len(text[0]) if text else 1)
         return self.content(pair.new, pair.old, size, pair.owner)
+
+    def _length(self, text: int) -> int:
+        """Bytes before the first zero of the new image's."""
+        ours = self.new.read(text, min(self._end(text) - text, _MOST))
+        if 0 not in ours:
+            raise Different("a text without an end")
+        return ours.index(0)
 
     def _without_padding(self, pair: Pair, ours: bytes) -> int:
         """How many bytes are to be compared: zeros that align what follows in the new image may be missing where something else
@@ -620,7 +629,10 @@ class _Step:
         if blanks[0] != blanks[1]:
             return False
         self.token = steps.token_of_place(mine, fields[0], one, self.lock.new, self.new, self.size)
-        return self._refers(one, two, steps.width_of(mine))
+        return self._refers(one, two, self._width(mine))
+
+    def _width(self, mine: Instruction) -> int:
+        return steps.width_of(mine, self.lock.new, self.new, self.size)
 
     def _refers(self, one: int, two: int, width: int) -> bool:
         if self._own(one, two):
@@ -683,7 +695,7 @@ class _Step:
         if fs and (x < 0 or y < 0):
             return False
         if lock.new.absolute and lock.new.may_be_address(a) and lock.old.space.file_at(b) is not None:
-            return self._own(a, b) or lock.same_place(a, b, self.owner)
+            return self._own(a, b) or lock.same_place(a, b, self.owner, self._width(mine) if is_distance else 0)
         if a == b:
             return True
         if lock.is_noise(mine.at, other.at, a, b):

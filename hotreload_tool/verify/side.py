@@ -56,6 +56,7 @@ class Side:
         self.space = space
         self.absolute = space.image.type == "ET_EXEC"
         self._names: dict[int, frozenset[str]] = {}        # what `names_at` found
+        self._texts: dict[tuple[int, int], frozenset[int]] = {}
         self._thread_offsets: dict[tuple[int, int], Offsets] = {}
 
     # ---- functions ----------------------------------------------------------------------------------------------
@@ -277,6 +278,14 @@ class Side:
         image = self.space.image
         known = {image.blocks.get((s.name, address), 0) for s in image.by_address.get(address, []) if s.type == type}
         return max(known, default=0) if self.space.file_at(address) is image else 0
+
+    def texts(self, code: int, size: int) -> frozenset[int]:
+        """Instructions in so many bytes of code that load the address of a text which ends with its first zero."""
+        from .texts import given
+        known = self._texts.get((code, size))
+        if known is None:
+            known = self._texts[code, size] = given(self, self.space.read(code, size), code)
+        return known
 
     # ---- content ------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from .side import Side
 _WIDTHS = {"byte": 1, "word": 2, "dword": 4, "qword": 8, "xmmword": 16, "ymmword": 32, "zmmword": 64, "tbyte": 10, "xword": 10,
            "fword": 6}
 _WIDTH = re.compile(r"\b(?P<width>[a-z]*(?:byte|word)) ptr \[rip")
+TEXT = -1
 SHORT = 2                # bytes of a jump with an 8-bit displacement
 
 
@@ -28,7 +29,7 @@ class Reference(NamedTuple):
     size: int            # of the field
     target: int
     goes: bool           # a branch; otherwise an operand
-    width: int           # bytes of the operand's content that are used, 0: not told
+    width: int           # as `width_of` says it
 
 
 class Step(NamedTuple):
@@ -68,7 +69,7 @@ def _alone(i: Instruction, side: Side, start: int, size: int) -> Step | None:
         field = field_of(i, target - i.at - i.size)
         if address_behind(i, field, side) is not None or side.is_module(target):
             return Step(i.at - start, i.data, token_of_place(i, field, target, side, start, size), odd=i)
-        return _referring(i, side, start, size, Reference(field, 4, target, False, width_of(i)))
+        return _referring(i, side, start, size, Reference(field, 4, target, False, width_of(i, side, start, size)))
     if BRANCH.match(i.mnemonic) and i.operands.startswith("0x"):
         target = int(i.operands, 16)
         if start <= target < start + size:
@@ -121,7 +122,10 @@ def opcode_of(i: Instruction) -> int:
     return i.size - (1 if i.size == SHORT else 4)
 
 
-def width_of(i: Instruction) -> int:
+def width_of(i: Instruction, side: Side, start: int, size: int) -> int:
+    """Bytes of its operand's content that an instruction uses; 0: not told, TEXT: up to the first zero."""
+    if i.at in side.texts(start, size):
+        return TEXT
     match = _WIDTH.search(i.operands)
     return _WIDTHS.get(match["width"], 0) if match and i.mnemonic != "lea" else 0
 

@@ -91,16 +91,16 @@ class _Walk:
             kept = frozenset((place, tag) for place, tag in state if place in _KEPT)
             return kept | {("a", _BLOCK)} if i.at in self.calls else kept
         if i.mnemonic in ("push", "pop"):
-            source, target = (held.of(_general(first)), _STACK) if i.mnemonic == "push" else (held.of(_STACK), _general(first))
+            source, target = (held.of(general(first)), _STACK) if i.mnemonic == "push" else (held.of(_STACK), general(first))
             return state if target is None else state | {(target, tag) for tag in source}
-        target = _general(first)
+        target = general(first)
         if target is None:                                 # to memory
-            return state | {(_STACK, tag) for tag in held.of(_general(second))} if second else state
+            return state | {(_STACK, tag) for tag in held.of(general(second))} if second else state
         if i.mnemonic in _REPLACES:
             return held.replaced(target, _given(i, second, held))
         if i.mnemonic in ("add", "sub"):
             return held.replaced(target, self._sum(i, target, second, held))
-        return state | {(target, tag) for tag in held.of(_general(second))}
+        return state | {(target, tag) for tag in held.of(general(second))}
 
     def _note_memory(self, i: Instruction, held: _Held) -> None:
         memory = _MEMORY.search(i.operands)
@@ -118,7 +118,7 @@ class _Walk:
         if source in _ZERO:
             self.found[_POINTER] |= tags - {_POINTER, _BLOCK}
             return {_POINTER}
-        tags |= {i.at} if NUMBER.fullmatch(source) else held.of(_general(source))
+        tags |= {i.at} if NUMBER.fullmatch(source) else held.of(general(source))
         bases = tags & {_POINTER, _BLOCK}
         for base in bases:
             self.found[base] |= tags - {_POINTER, _BLOCK}
@@ -144,7 +144,7 @@ def _given(i: Instruction, source: str, held: _Held) -> set[int]:
     if i.mnemonic == "mov" and source in _ZERO:
         return {_POINTER}
     if i.mnemonic == "mov" and memory is None:
-        return {i.at} if NUMBER.fullmatch(source) else held.of(_general(source))
+        return {i.at} if NUMBER.fullmatch(source) else held.of(general(source))
     if i.mnemonic == "mov" and memory is not None:
         return held.of(_STACK) if {"bp", "sp"} & set(_registers(memory)) else set()
     if i.mnemonic == "lea" and memory is not None and not _DISTANCE.search(memory["within"]):
@@ -153,9 +153,9 @@ def _given(i: Instruction, source: str, held: _Held) -> set[int]:
 
 
 def _registers(memory: re.Match[str]) -> list[str | None]:
-    return [_general(r) for r in _WORD.findall(memory["within"])]
+    return [general(r) for r in _WORD.findall(memory["within"])]
 
 
-def _general(name: str) -> str | None:
+def general(name: str) -> str | None:
     match = _GENERAL.fullmatch(name)
     return next(filter(None, match.groups())) if match else None
