@@ -32,6 +32,7 @@
 
 #define STAGE_MS 2000       /* a client has this long to send its request, and to take the answer */
 #define FORK_WAIT_MS 500    /* a fork waits this long for a request that is being served; no attempt takes longer */
+#define FRESH_FORK_WAIT_MS 10000 /* the same, where the fork may leave out malloc's locks (single.c) */
 #define CHILD_DELAY_MS 50   /* a child that execs at once never creates a socket */
 #define START_WAIT_MS 200   /* main() waits this long for the socket to be there */
 #define MOST_SHARE_MS 60000  /* an order waits this long, at most, for a program of one thread to leave the C library */
@@ -784,7 +785,7 @@ void hr_fork_allow(void) { pthread_mutex_unlock(&serve_lock); }
 void hr_fork_forbid(void) { pthread_mutex_lock(&serve_lock); }
 
 static void before_fork(void) {
-  struct timespec until = after_ms(FORK_WAIT_MS);
+  struct timespec until = after_ms(hr_single_is_fresh() ? FRESH_FORK_WAIT_MS : FORK_WAIT_MS);
   bool clean = !pthread_mutex_timedlock(&serve_lock, &until);
 
   hr_commit_lock(); /* also guards fork_is_clean against other threads that fork */

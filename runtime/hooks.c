@@ -55,13 +55,24 @@ static bool tell(const struct hotreload_hook *hook, const struct hr_candidate *c
   return true;
 }
 
+/* They are the program's code, and run beside its thread. */
+static bool can_run(const struct hr_transaction *t) {
+  bool any = false;
+  unsigned i;
+
+  for (i = 0; i < t->n_candidates; i++)
+    any |= t->candidates[i].loaded.image->hooks < t->candidates[i].loaded.image->hooks_end;
+  return !any || hr_single_settle(hr_deadline_of(t)) ||
+         hr_refuse(t->error, HR_DEADLINE, "the program's thread got no time on a CPU");
+}
+
 bool hr_hooks_before(struct hr_transaction *t) {
   bool revert = t->order->request->op == HR_OP_REVERT;
   unsigned i;
 
   for (i = 0; i < t->n_candidates; i++)
     t->candidates[i].from_generation = t->candidates[i].loaded.image->generation;
-  return each_hook(t, revert ? HOTRELOAD_HOOK_BEFORE_REVERT : HOTRELOAD_HOOK_BEFORE_PATCH, ask, t->error);
+  return can_run(t) && each_hook(t, revert ? HOTRELOAD_HOOK_BEFORE_REVERT : HOTRELOAD_HOOK_BEFORE_PATCH, ask, t->error);
 }
 
 void hr_hooks_after(struct hr_transaction *t) {

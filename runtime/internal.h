@@ -608,6 +608,7 @@ int hr_single_accept(int listener, bool own_table);
 bool hr_single_end(uint64_t deadline_ns);
 bool hr_single_settle(uint64_t deadline_ns);
 void hr_single_leave(void);
+bool hr_single_is_fresh(void);
 struct hr_range hr_single_range(void);
 
 /* ---- recall.c: a signal that the program agreed to --------------------------------------------------------- */

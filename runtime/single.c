@@ -61,6 +61,7 @@ static struct {
   uint32_t state;
   uint64_t ran_ns;           /* what the program's thread had of the CPU when it was seen while it ran; 0: it slept */
   int try_ms;
+  bool fresh;                /* the flag was set until this request */
 } single;
 
 static uintptr_t piece[(64u << 10) / sizeof(uintptr_t)];
@@ -316,6 +317,7 @@ bool hr_single_end(uint64_t deadline_ns) {
   uint64_t pause_ns = SHORTEST_PAUSE_NS;
 
   single.ran_ns = 0;
+  __atomic_store_n(&single.fresh, state() == DOUBTFUL, __ATOMIC_SEQ_CST);
   while (state() == DOUBTFUL) {
     if (sleeps_at_harmless_place()) {
       move_to(SHARED);
@@ -330,6 +332,9 @@ bool hr_single_end(uint64_t deadline_ns) {
   }
   return true;
 }
+
+/* Whether a fork may have begun before the agent's work did, and leaves out malloc's locks. Context: any thread. */
+bool hr_single_is_fresh(void) { return __atomic_load_n(&single.fresh, __ATOMIC_SEQ_CST); }
 
 /* Code of the program, too, looks at the flag and then does without atomic operations (libstdc++'s counts of
  * references), and may have been halted in between: it runs on before code of the program is run beside it. */
@@ -394,6 +399,7 @@ int hr_single_accept(int listener, bool own_table) {
   int fd, error;
 
   single.try_ms = FIRST_TRY_MS;
+  __atomic_store_n(&single.fresh, false, __ATOMIC_SEQ_CST);
   if (own_table && state() == SHARED && is_allowed())
     while (state() == SHARED && !is_readable(listener, single.try_ms))
       try_to_set_flag();
