@@ -15,7 +15,6 @@ from .survey import Part, Survey
 
 _RECORDS = "__patchable_function_entries"
 _WORD = 8      # bytes of a record
-_STUB_SUFFIX = ".hr_stub"     # of the stub beside the code that a payload brings
 
 
 def find(s: Survey) -> dict[Part, int]:
@@ -103,7 +102,7 @@ class Detour:
         self._symbols = {s.name: s for s in obj.symbols if s.name.endswith(names.SLOT_SUFFIX)}
         for symbol in list(obj.symbols):
             if symbol.name in stubs and symbol.name in brought and symbol.defined:
-                name = symbol.name + _STUB_SUFFIX
+                name = symbol.name + names.STUB_SUFFIX
                 self._symbols[name] = obj.add_symbol(Symbol(name, symbol.shndx, stubs[symbol.name], binding=symbol.binding,
                                                             other=elf.STV_HIDDEN))
 
@@ -126,7 +125,7 @@ class Detour:
         if not cpu.is_call(section.data, rela.offset, rela.type, rela.addend):
             return rela
         if is_brought:
-            return rela._replace(symbol=self._symbol(called.name + _STUB_SUFFIX))
+            return rela._replace(symbol=self._symbol(called.name + names.STUB_SUFFIX))
         return rela._replace(addend=rela.addend - cpu.HEAD_STUB_SIZE)
 
     def _symbol(self, name: str) -> int:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 BODY_SUFFIX = ".hr_body"      # the function's code, behind its stub
 SLOT_SUFFIX = ".hr_slot"      # the pointer its stub jumps through
+STUB_SUFFIX = ".hr_stub"      # in a payload: the stub beside the code that it brings, past the head that leads there
 CALL_SUFFIX = ".hr_call"      # what other units' calls go through: the slot, or a word with the address
 LOCAL_SEPARATOR = "~"         # NAME~OBJECT: a file-local symbol made unique in the image
 

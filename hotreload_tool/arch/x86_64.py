@@ -88,8 +88,9 @@ _CALL, _JUMP = b"\xe8", b"\xe9"                # call rel32, jmp rel32
 
 
 def is_call(code: bytes, offset: int, type: int, addend: int) -> bool:
-    """Whether the field that a relocation fills in is where a call or a jump to its symbol itself leads."""
-    return type == R_PLT32 and addend == -4 and code[offset - 1:offset] in (_CALL, _JUMP)
+    """Whether the field that a relocation fills in is where a call or a jump to its symbol itself leads. Before an operand in
+    memory stands a ModRM byte, which is neither."""
+    return type in (R_PLT32, R_PC32) and addend == -4 and code[offset - 1:offset] in (_CALL, _JUMP)
 
 
 def head_at(code: bytes, entry: int) -> int | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hotreload_tool.payload import NEW_SUFFIX
 from hotreload_tool.verify import container, redirects
 from hotreload_tool.verify.linked import Linked
-from hotreload_tool.verify.space import Space
+from hotreload_tool.verify.space import Space, stub_slot
 from hotreload_tool.verify.tables import Payload
 from hotreload_tool.verify.verdict import Verdict
 from livetools import DONE, REFUSED, Completed, Program, Workspace, workspace
@@ -26,7 +27,7 @@ env.Program('prog', Glob('*.c'), CCFLAGS=['-O2'], LIBS=['pthread'])
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-int calc(int), twice(int), hot(int);
+int calc(int), twice(int), hot(int), outer(int);
 static volatile int stop;
 static volatile unsigned long calls;
 __attribute__((noipa)) static int local(int x) { return x + 3; }
@@ -51,6 +52,7 @@ int main(void) {
       printf("spins\\n");
     }
     if (!strcmp(line, "hot\\n")) printf("hot %d\\n", hot(7));
+    if (!strcmp(line, "outer\\n")) printf("outer %d\\n", outer(7));
     if (!strcmp(line, "end\\n")) {
       stop = 1;
       for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
@@ -65,6 +67,10 @@ int calc(int x) { return x * 10; }
 int twice(int x) __attribute__((alias("calc")));
 """,
     "hot.c": "int hot(int x) { return x + 10; }\n",
+    "outer.c": """
+__attribute__((noipa)) static int inner(int x) { return x + 1; }
+int outer(int x) { return inner(x) + 10; }
+""",
 }
 
 
@@ -157,6 +163,37 @@ def test_generations_of_a_function_and_back(work: Workspace, program: Program) -
         work.hotpatch("revert", "--pid", str(program.pid), "--to", str(generation))
         program.ask("say", rf"^said {said}\n")
         attest(work, program)
+    assert program.finish() == 0
+
+
+def called(payload: Linked, name: str) -> list[int]:
+    """Where calls and jumps in a function of a payload lead that leave it."""
+    code = next(s for s in payload.symbols if s.name == name + NEW_SUFFIX)
+    found = [t for _, _, t, branch in redirects._targets(payload.read(code.value, code.size), code.value) if branch]
+    return [t for t in found if not code.value <= t < code.value + code.size]
+
+
+def test_patched_functions_call_each_other_past_the_heads(work: Workspace, program: Program) -> None:
+    """The stub beside the payload's own code, or that in the image: both jump through the slot, and the next patch is met."""
+    work.edit("outer.c", "x + 1;", "x + 2;")
+    patch(work, "outer.c", "inner(x) + 10", "inner(x) + 20")
+    program.ask("outer", r"^outer 29\n", reject="outer 18")
+    patch(work, "outer.c", "inner(x) + 20", "inner(x) + 30")
+    program.ask("outer", r"^outer 39\n", reject="outer 29")
+    image = Linked((work.path / "prog").read_bytes(), "prog")
+    slot, = (at for at, name in Space(image).slots.items() if name == "inner~outer.o")
+    for number, made in enumerate(bundles(work)):
+        contents = container.check(made.read_bytes(), Verdict("made"))
+        assert contents is not None
+        payload = Linked(contents.payload(0), "payload")
+        stub, = called(payload, "outer")
+        assert stub_slot(image if number else payload, stub) == slot
+        assert image.read(stub, 3) == b"\x3e\xff\x25" if number else payload.executable(stub)
+    patch(work, "outer.c", "x + 2;", "x + 3;")
+    program.ask("outer", r"^outer 40\n", reject="outer 39")
+    attest(work, program)
+    for made in bundles(work):
+        work.hotpatch("verify", made, "--image", work.path / "prog")
     assert program.finish() == 0
 
 
