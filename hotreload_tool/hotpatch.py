@@ -56,7 +56,7 @@ class Running:
     """The processes of this user that have an agent."""
     statuses: list[process.ProcessStatus] = field(default_factory=list)
     confined: list[Confined] = field(default_factory=list)      # of others, which were not asked
-    silent: int = 0      # processes with an agent that did not say what they run
+    silent: list[HotreloadError] = field(default_factory=list)  # why others did not say what they run
 
     def build_ids(self) -> set[str]:
         return {b for s in self.statuses for b in (*(i.build_id for i in s.images), *(k.build_id for k in s.kept))}
@@ -114,14 +114,14 @@ def patch_tree(store: Store, request: HotpatchRequest, running: Running, maps_of
         results += watch(store, running, attempts, begun)
     with timings.span("settle"):
         results += settle(store, running, attempts)
-    results += [report.Result({}, problems=report.failure(e).problems) for e in running.confined]
+    results += [report.Result({}, problems=report.failure(e).problems) for e in (*running.confined, *running.silent)]
     if not any(r.lines or r.problems for r in results):
         results.append(report.Result({}, [report.Line("nothing changed", "bold")]))
     return results
 
 
 def ask_processes() -> Running:
-    """What runs now. A process that ends or hangs meanwhile is left out: it has nothing to patch, or would not answer."""
+    """What runs now. A process that ends meanwhile is left out, and one that does not answer is told of."""
     with timings.span("ask"):
         return _ask_all(process.find())
 
@@ -133,9 +133,13 @@ def _ask_all(agents: Sequence[process.AgentAddress]) -> Running:
             running.statuses.append(process.status(agent.pid, _STATUS_SECONDS))
         except Confined as e:
             running.confined.append(e)
-        except HotreloadError:
-            running.silent += process.exists(agent.pid)
+        except HotreloadError as e:
+            running.silent += [_silent(agent.pid, e)] if process.exists(agent.pid) else []
     return running
+
+
+def _silent(pid: int, why: HotreloadError) -> HotreloadError:
+    return HotreloadError(f"process {pid} was left out: it did not say what it runs: {why}")
 
 
 def attempt_image(store: Store, image: ImageRequest, running: Running, attempts: dict[str, Attempt],
@@ -152,7 +156,7 @@ def attempt_image(store: Store, image: ImageRequest, running: Running, attempts:
     for build_id, absent_from in builds.items():
         attempt = attempts[build_id] = Attempt(image, absent_from=absent_from)
         try:
-            settle_unfinished(store, build_id, users_of(build_id, attempt, running), running.silent > 0)
+            settle_unfinished(store, build_id, users_of(build_id, attempt, running), bool(running.silent))
             attempt.made = make_generation(store, build_id, image, maps, running.occupied(build_id))
         except (HotreloadError, OSError) as e:
             attempt.error = e

@@ -35,6 +35,7 @@
 #define FRESH_FORK_WAIT_MS 10000 /* the same, where the fork may leave out malloc's locks (single.c) */
 #define CHILD_DELAY_MS 50   /* a child that execs at once never creates a socket */
 #define START_WAIT_MS 200   /* main() waits this long for the socket to be there */
+#define STATUS_SHARE_MS 4000 /* less than the tool gives an agent to say what it runs */
 #define MOST_SHARE_MS 60000  /* an order waits this long, at most, for a program of one thread to leave the C library */
 #define STACK_SIZE (256u << 10)
 #define BACKLOG 16
@@ -274,7 +275,7 @@ static void close_files(struct connection *c) {
 
 /* The program's thread may be in the middle of something that it does without locks, as long as it is the only one. */
 static bool program_shares(const struct connection *c, struct hr_error *error) {
-  uint64_t ms = c->request.op == HR_OP_STATUS ? STAGE_MS : c->request.timeout_ms;
+  uint64_t ms = c->request.op == HR_OP_STATUS ? STATUS_SHARE_MS : c->request.timeout_ms;
 
   return hr_single_end(hr_now_ns() + (ms < MOST_SHARE_MS ? ms : MOST_SHARE_MS) * 1000000) ||
          hr_refuse(error, HR_DEADLINE, "the program's only thread was not seen outside of the C library, in which it "
