@@ -39,7 +39,7 @@
 #define HALT_NS (20 * MILLISECOND)
 #define SHORTEST_PAUSE_NS 50000
 #define LONGEST_PAUSE_NS (5 * MILLISECOND)
-#define SECTION_NS 100000         /* of CPU time: longer than the program's own code is between a look at the flag and what follows */
+#define SECTION_NS 100000         /* of CPU time: more than between a look at the flag and what the program does then */
 #define FIRST_TRY_MS 1            /* after the agent's work; doubled each time */
 #define LONGEST_STACK (64u << 20) /* bytes that are searched for the frames of signals */
 #define OTHER_STACK (1u << 20)    /* of a stack that is not the main one: its end is not known */
@@ -53,7 +53,7 @@ enum state {
 };
 
 static struct {
-  char *flag, *exported;     /* glibc's own, and what programs see of it: another one, if it was copied (R_X86_64_COPY) */
+  char *flag, *exported;     /* glibc's own, and what programs see: another one, if the linker copied it */
   uintptr_t library, loader; /* an address in the code of each */
   bool was_single;           /* before the agent's thread was there */
   bool has_barrier;
@@ -132,8 +132,8 @@ void hr_single_note(void) {
   single.was_single = flag_is_set();
 }
 
-/* In the same thread, once the agent's has come to hr_single_accept(), or does nothing more before it does. `agent_can`: it
- * needs nothing of the program's table of descriptors. */
+/* In the same thread, once the agent's has come to hr_single_accept(), or does nothing more before it does.
+ * `agent_can`: it needs nothing of the program's table of descriptors. */
 void hr_single_keep(bool agent_can) {
   single.was_single = single.was_single && !prctl(PR_GET_SECCOMP);
   if (!agent_can || !is_allowed() || access("/proc/self/task", R_OK) || !moved(OPEN, KEEPING))
@@ -251,8 +251,8 @@ static bool judge(const struct hr_thread *thread, void *context) {
   return true;
 }
 
-/* Halts the program's thread, looks where it is, and sets the flag if it may be set. Others that there are now have been
- * started by it: it took the step out of the shortcuts itself.
+/* Halts the program's thread, looks where it is, and sets the flag if it may be set. Others that there are now have
+ * been started by it: it took the step out of the shortcuts itself.
  * Context: the flag is clear. Allocates nothing of the C library's; no lock but the commit lock. */
 static bool stands_at_harmless_place(const struct hr_codes *codes, bool sets_flag) {
   struct look look = {.codes = codes};

@@ -98,8 +98,8 @@ static inline __attribute__((always_inline)) uintptr_t hr_caller_stack(void) {
   return (uintptr_t)__builtin_frame_address(0) + 16;
 }
 
-/* The number of the system call that was made right before `pc`, or -1. The kernel keeps it nowhere, but the code before
- * the instruction does: mov $number, %eax, with at most a load of %edi in between (glibc). */
+/* The number of the system call that was made right before `pc`, or -1. The kernel keeps it nowhere, but the code
+ * before the instruction does: mov $number, %eax, with at most a load of %edi in between (glibc). */
 static inline long hr_call_before(uintptr_t pc) {
   static const uint8_t instruction[2] = {0x0f, 0x05};
   const uint8_t *end = (const uint8_t *)pc, *load;
