@@ -42,16 +42,17 @@ static uintptr_t stack[LONGEST_STACK / sizeof(uintptr_t)];
 struct hr_range hr_sleepers_range(void) { return (struct hr_range){(uintptr_t)stack, (uintptr_t)stack + sizeof stack}; }
 
 /* The number behind `skip` others, or 0. */
-static uint64_t number_at(const char *text, int skip) {
+uint64_t hr_number_at(const char *text, int skip) {
   while (skip-- && (text = strchr(text, ' ')))
     text++;
   return text ? strtoull(text, NULL, 0) : 0;
 }
 
-static uint64_t runs_of(pid_t tid) {
+/* How often a thread was given a CPU: the third number of schedstat. 0: unknown. */
+uint64_t hr_runs_of(pid_t tid) {
   char text[96];
 
-  return hr_read_task_file(tid, "schedstat", text, sizeof text) > 0 ? number_at(text, 2) : 0;
+  return hr_read_task_file(tid, "schedstat", text, sizeof text) > 0 ? hr_number_at(text, 2) : 0;
 }
 
 /* The thread descriptor holds the head of the list of robust futexes, at a place that is the same in every thread. */
@@ -97,7 +98,7 @@ static bool is_outside(pid_t tid, uintptr_t sp) {
 
 /* /proc/PID/task/TID/syscall: the number of the call, six arguments, the stack pointer, the program counter. */
 static bool look_at(pid_t tid, void *unused) {
-  uint64_t runs = runs_of(tid);
+  uint64_t runs = hr_runs_of(tid);
   uintptr_t sp, pc;
   char text[256];
 
@@ -107,11 +108,11 @@ static bool look_at(pid_t tid, void *unused) {
   if (!runs || hr_read_task_file(tid, "syscall", text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9')
     return true;
 #ifdef SYS_vfork /* until it execs, the child runs further down on this stack; it is no thread of this process */
-  if (number_at(text, 0) == SYS_vfork)
+  if (hr_number_at(text, 0) == SYS_vfork)
     return true;
 #endif
-  sp = number_at(text, 7);
-  pc = number_at(text, 8);
+  sp = hr_number_at(text, 7);
+  pc = hr_number_at(text, 8);
   if (pc && !hr_code_at(dormitory.codes, pc) && is_outside(tid, sp))
     dormitory.sleepers[dormitory.n++] = (struct sleeper){tid, runs};
   return true;
@@ -164,7 +165,7 @@ void hr_sleepers_look_again(void) {
   size_t i, kept = 0;
 
   for (i = 0; i < dormitory.n; i++)
-    if (runs_of(dormitory.sleepers[i].tid) == dormitory.sleepers[i].runs)
+    if (hr_runs_of(dormitory.sleepers[i].tid) == dormitory.sleepers[i].runs)
       dormitory.sleepers[kept++] = dormitory.sleepers[i];
   dormitory.n = kept;
 }

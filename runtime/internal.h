@@ -393,6 +393,8 @@ void hr_sleepers_look_again(void);
 void hr_sleepers_wake(void);
 bool hr_sleeps(pid_t tid);
 unsigned hr_sleepers(void);
+uint64_t hr_number_at(const char *text, int skip);
+uint64_t hr_runs_of(pid_t tid);
 
 struct hr_transaction;
 

@@ -199,25 +199,11 @@ static bool was_interrupted(uintptr_t sp) {
   return false;
 }
 
-/* The number behind `skip` others, or 0. */
-static uint64_t number_at(const char *text, int skip) {
-  while (skip-- && (text = strchr(text, ' ')))
-    text++;
-  return text ? strtoull(text, NULL, 0) : 0;
-}
-
-/* How often the thread was given a CPU: the third number of schedstat. 0: unknown. */
-static uint64_t runs(void) {
-  char text[96];
-
-  return hr_read_task_file(getpid(), "schedstat", text, sizeof text) > 0 ? number_at(text, 2) : 0;
-}
-
 /* /proc/PID/task/TID/syscall, proc(5): the number of the call, six arguments, stack pointer and program counter; -1 and
  * these two if it waits for something else; or "running". */
 static bool sleeps_at_harmless_place(void) {
   struct hr_error error;
-  uint64_t before = runs();
+  uint64_t before = hr_runs_of(getpid());
   char text[256];
   long number;
 
@@ -225,9 +211,9 @@ static bool sleeps_at_harmless_place(void) {
       hr_read_task_file(getpid(), "syscall", text, sizeof text) <= 0 || text[0] == 'r')
     return false;
   number = strtol(text, NULL, 0);
-  if (number < 0 ? !is_harmless(number_at(text, 2), (uintptr_t)-1) : is_call_of_malloc(number))
+  if (number < 0 ? !is_harmless(hr_number_at(text, 2), (uintptr_t)-1) : is_call_of_malloc(number))
     return false;
-  return !was_interrupted(number_at(text, number < 0 ? 1 : 7)) && runs() == before;
+  return !was_interrupted(hr_number_at(text, number < 0 ? 1 : 7)) && hr_runs_of(getpid()) == before;
 }
 
 struct look {
