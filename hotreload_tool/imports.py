@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from .elf import (
 # System V gABI, chapters 4 and 5; the tables of versions are of LSB Core 5.0, chapter 10.7.
 _EHDR, _SHDR, _SYM = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ")
 _DYNAMIC, _DYNSYM = 6, 11
-_VERDEF, _VERSYM = 0x6FFFFFFD, 0x6FFFFFFF
+_HASH, _VERDEF, _VERSYM = 0x6FFFFFF6, 0x6FFFFFFD, 0x6FFFFFFF
 _DT_SONAME = 14
 _CODE, _DATA, _THREAD = 6, 7, 8         # sections of a stand-in that symbols lie in; nothing else is known of these
 
@@ -37,14 +37,40 @@ _CODE, _DATA, _THREAD = 6, 7, 8         # sections of a stand-in that symbols li
 class _Library(NamedTuple):
     """The tables of one library that a stand-in is made of."""
     header: bytes
-    symbols: list[tuple[int, int, int, int, int, int]]
+    symbols: bytes
     strings: bytes
-    versions: list[int]
+    versions: bytes
     definitions: bytes
     n_definitions: int
     soname: int                          # offset in `strings`
     executable: frozenset[int]           # sections with code
-    defined: dict[bytes, list[int]]      # name -> indices of the symbols that are defined with it, one for each version
+    hash: bytes                          # DT_GNU_HASH
+
+    def symbol(self, index: int) -> tuple[int, ...]:
+        return _SYM.unpack_from(self.symbols, index * _SYM.size)
+
+    def defined(self, name: bytes) -> Iterator[int]:
+        """Indices of the symbols that are defined with a name, one for each version: found as ld.so finds them
+        (binutils, elflink.c: nbuckets, first index, size and shift of a filter; the filter, buckets, chains)."""
+        n_buckets, first, n_filter, _ = struct.unpack_from("<IIII", self.hash)
+        buckets = 16 + 8 * n_filter
+        chains = buckets + 4 * n_buckets
+        wanted = functools.reduce(lambda h, c: (33 * h + c) & 0xFFFFFFFF, name, 5381)
+        index = self._word(buckets + wanted % n_buckets * 4)
+        while index >= first:
+            found = self._word(chains + 4 * (index - first))
+            if (found ^ wanted) <= 1 and self._is_defined(index, name):
+                yield index
+            if found & 1:
+                return
+            index += 1
+
+    def _word(self, at: int) -> int:
+        return int(struct.unpack_from("<I", self.hash, at)[0])
+
+    def _is_defined(self, index: int, name: bytes) -> bool:
+        symbol = self.symbol(index)
+        return symbol[3] != 0 and self.strings.startswith(name + b"\0", symbol[0])
 
 
 def stand_ins(libraries: Sequence[str], wanted: Collection[str], folder: Path) -> list[str]:
@@ -55,10 +81,10 @@ def stand_ins(libraries: Sequence[str], wanted: Collection[str], folder: Path) -
         try:
             stamp = os.stat(path)
             library = _read(os.path.realpath(path), stamp.st_mtime_ns, stamp.st_size)
-        except (OSError, struct.error, ValueError, IndexError):
+            kept = _wanted(library, wanted)
+        except (OSError, struct.error, ArithmeticError, ValueError, IndexError):
             found.append(path)
             continue
-        kept = _wanted(library, wanted)
         if kept:
             made = folder / f"library-{number}.so"
             made.write_bytes(_written(library, kept))
@@ -69,47 +95,45 @@ def stand_ins(libraries: Sequence[str], wanted: Collection[str], folder: Path) -
 @functools.lru_cache(maxsize=64)
 def _read(path: str, modified: int, size: int) -> _Library:
     """Raises ValueError for a file of another form."""
-    data = Path(path).read_bytes()
-    header = _EHDR.unpack_from(data)
-    if data[:6] != b"\x7fELF\2\1" or header[1:3] != (ET_DYN, EM_X86_64):
+    with open(path, "rb", buffering=0) as file:
+        return _tables(file.fileno(), size, path)
+
+
+def _tables(file: int, size: int, path: str) -> _Library:
+    """Reads of the file, which has `size` bytes, only what is needed."""
+    start = os.pread(file, _EHDR.size, 0)
+    header = _EHDR.unpack(start)
+    if start[:6] != b"\x7fELF\2\1" or header[1:3] != (ET_DYN, EM_X86_64):
         raise ValueError(path)
-    sections = [_SHDR.unpack_from(data, header[6] + i * _SHDR.size) for i in range(header[12])]
-    by_type = {s[1]: s for s in sections if s[1] in (_DYNSYM, _DYNAMIC, _VERDEF, _VERSYM)}
-    if len(by_type) != 4:
+    sections = list(_SHDR.iter_unpack(os.pread(file, header[12] * _SHDR.size, header[6])))
+    by_type = {s[1]: s for s in sections if s[1] in (_DYNSYM, _DYNAMIC, _HASH, _VERDEF, _VERSYM)}
+    if len(by_type) != 5:
         raise ValueError(path)
 
     def content(section: Sequence[int]) -> bytes:
-        return data[section[4]:section[4] + section[5]]
+        if section[5] > size:
+            raise ValueError(path)
+        return os.pread(file, section[5], section[4])
 
     symbols = by_type[_DYNSYM]
     soname = [value for tag, value in struct.iter_unpack("<QQ", content(by_type[_DYNAMIC])) if tag == _DT_SONAME]
     if len({by_type[kind][6] for kind in (_DYNSYM, _DYNAMIC, _VERDEF)}) != 1 or len(soname) != 1:
         raise ValueError(path)
-    versions = content(by_type[_VERSYM])
-    entries, strings = list(_SYM.iter_unpack(content(symbols))), content(sections[symbols[6]])
-    return _Library(data[:_EHDR.size], entries, strings, [v for v, in struct.iter_unpack("<H", versions)],
+    return _Library(start, content(symbols), content(sections[symbols[6]]), content(by_type[_VERSYM]),
                     content(by_type[_VERDEF]), by_type[_VERDEF][7], soname[0],
-                    frozenset(i for i, s in enumerate(sections) if s[2] & SHF_EXECINSTR), _defined(entries, strings))
-
-
-def _defined(entries: Sequence[Sequence[int]], strings: bytes) -> dict[bytes, list[int]]:
-    found: dict[bytes, list[int]] = {}
-    for number, symbol in enumerate(entries):
-        if symbol[3]:
-            found.setdefault(strings[symbol[0]:strings.index(b"\0", symbol[0])], []).append(number)
-    return found
+                    frozenset(i for i, s in enumerate(sections) if s[2] & SHF_EXECINSTR), content(by_type[_HASH]))
 
 
 def _wanted(library: _Library, wanted: Collection[str]) -> list[int]:
     """Indices of the defined symbols with these names, all their versions."""
     names = (name.encode("utf-8", "surrogateescape") for name in wanted)
-    return sorted(i for name in names for i in library.defined.get(name, ()))
+    return sorted(i for name in names for i in library.defined(name))
 
 
 def _written(library: _Library, kept: Sequence[int]) -> bytes:
     """The stand-in: an ELF file without segments, of which linkers read the sections."""
-    symbols = b"".join([_SYM.pack(0, 0, 0, 0, 0, 0), *(_placed(library, library.symbols[i]) for i in kept)])
-    versions = struct.pack(f"<{len(kept) + 1}H", 0, *(library.versions[i] for i in kept))
+    symbols = b"".join([_SYM.pack(0, 0, 0, 0, 0, 0), *(_placed(library, library.symbol(i)) for i in kept)])
+    versions = b"\0\0" + b"".join(library.versions[2 * i:2 * i + 2] for i in kept)
     names = b"\0.dynsym\0.dynstr\0.gnu.version\0.gnu.version_d\0.dynamic\0.text\0.data\0.tbss\0.shstrtab\0"
     dynamic = struct.pack("<QQQQ", _DT_SONAME, library.soname, 0, 0)
     # name, type, flags, content, link, info, entry size; in the order that _CODE, _DATA and _THREAD count in
@@ -137,7 +161,7 @@ def _written(library: _Library, kept: Sequence[int]) -> bytes:
     return bytes(body)
 
 
-def _placed(library: _Library, symbol: tuple[int, int, int, int, int, int]) -> bytes:
+def _placed(library: _Library, symbol: Sequence[int]) -> bytes:
     name, info, other, section, value, size = symbol
     if section < SHN_LORESERVE:
         section = _THREAD if info & 15 == STT_TLS else _CODE if section in library.executable else _DATA

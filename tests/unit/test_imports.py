@@ -89,3 +89,17 @@ def test_what_is_not_understood_is_taken_as_it_is(unit: Path, tmp_path: Path) ->
     torn.write_bytes(Path(needed()[1]).read_bytes()[:5000])
     paths = [str(script), str(torn), str(unit), str(tmp_path / "none.so")]
     assert imports.stand_ins(paths, {"puts"}, tmp_path) == paths
+
+
+@pytest.mark.parametrize("words", [{0: 0}, {0: 1 << 31}, {4: 1 << 31}, {8: 1 << 31}])
+def test_a_damaged_table_is_left_to_the_linker(tmp_path: Path, words: dict[int, int]) -> None:
+    """The head of the hash table: buckets, first index, size of the filter."""
+    library, = (path for path in needed() if "libm" in path)
+    data = bytearray(Path(library).read_bytes())
+    table = next(s for s in elf.read(Path(library)).sections if s.name == ".gnu.hash")
+    for at, value in words.items():
+        start = data.index(table.data[16:48]) - 16 + at
+        data[start:start + 4] = value.to_bytes(4, "little")
+    damaged = tmp_path / "libm.so.6"
+    damaged.write_bytes(data)
+    assert imports.stand_ins([str(damaged)], ["pow"], tmp_path) in ([str(damaged)], [])
