@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -349,6 +350,19 @@ def wait_for_agent(pid: int) -> process.ProcessStatus:
                 os.read(watch, 4096)
     finally:
         os.close(watch)
+
+
+def wait_until_asleep(pid: int) -> None:
+    """Until all threads sleep in system calls and were given no CPU meanwhile: one that said so is still on its way there."""
+    deadline, before = time.monotonic() + _SECONDS, None
+    while True:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        asleep = not any((task / "syscall").read_text().startswith("running") for task in tasks)
+        runs = [(task / "schedstat").read_text().split()[2] for task in tasks] if asleep else None
+        if runs and runs == before:
+            return
+        before = runs
+        assert time.monotonic() < deadline, f"a thread of process {pid} runs on"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from runtimetools import SANITIZE, SOURCES, Image, Payload, Recipe, Update, build, make_payload, start
+from runtimetools import SANITIZE, SOURCES, Image, Payload, Recipe, Update, build, make_payload, start, wait_until_asleep
 
 from hotreload_tool import abi, process
 from livetools import Program
@@ -292,6 +292,7 @@ UNDISTURBED = {**SLEEPS, "poll": "poll=1/-", "finite-epoll": "epoll=1/-", "nanos
 def test_sleepers_are_left_asleep(image: Image, first: Payload, call: str) -> None:
     with start(image) as program:
         program.ask(f"sleep {call}", r"^asleep\n")
+        wait_until_asleep(program.pid)
         result = quiescent(program.pid, first)
         assert (result.threads_interrupted, result.threads_asleep >= 1) == (0, True)
         process.revert(program.pid, image.build_id.hex(), 0)
