@@ -158,11 +158,12 @@ class Started:
             return Run(self.start, used - self.before, memory)
 
 
-def run_together(tree: Tree, variants: Sequence[Variant], places: _Places) -> list[Run]:
-    """As many at the same time as there are CPUs, each on its own: what one takes from the others, they take from it. Servers
-    share the machine with their client instead."""
+def run_together(tree: Tree, variants: Sequence[Variant], places: _Places, at_a_time: int) -> list[Run]:
+    """As many at the same time as there are CPUs, each on its own, and at most `at_a_time`: what one takes from the others, they
+    take from it. Servers share the machine with their client instead."""
     cpus: list[int | None] = [*sorted(os.sched_getaffinity(0))] if not tree.program.server else [None]
     random.shuffle(cpus)
+    cpus = cpus[:at_a_time]
     found = []
     for at in range(0, len(variants), len(cpus)):
         started = [Started(tree, variant, places, cpu) for variant, cpu in zip(variants[at:], cpus)]
@@ -217,9 +218,10 @@ def measure(program: Program, options: argparse.Namespace, places: _Places) -> d
     if places.user:
         subprocess.run(["chmod", "-R", "a+rwX", options.work / program.name], check=True)
     runs: dict[str, list[Run]] = {variant.name: [] for variant in variants}
+    at_a_time = 1 if options.one_by_one else len(variants)
     for number in range(options.rounds + 1):
         order = random.sample(variants, len(variants))
-        for variant, ran in zip(order, run_together(tree, order, places)):
+        for variant, ran in zip(order, run_together(tree, order, places, at_a_time)):
             if number:                   # the first round only brings files into memory
                 runs[variant.name].append(ran)
     return {**described(program, builds, runs), "bundles": {kind: bundle_size(tree.patch(kind)) for kind in options.stubs}}
@@ -358,6 +360,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers at the same time")
     parser.add_argument("--work", type=Path, help="keep sources and builds here, and use what an earlier run left")
+    parser.add_argument("--one-by-one", action="store_true",
+                        help="one process at a time: for machines whose CPUs share a core, and slow each other down")
     parser.add_argument("--beside", action="append", default=[], metavar="LABEL=CHECKOUT",
                         help="the tool of another checkout too, in the same rounds: KIND@LABEL")
     parser.add_argument("--write", action="store_true", help="keep the figures: benchmarks/results/running_cost.json")
