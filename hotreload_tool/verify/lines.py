@@ -24,10 +24,20 @@ def own(file: Linked | None, address: int, number: int) -> bool:
 
 @lru_cache(maxsize=16)
 def _read(file: Linked) -> tuple[list[int], list[frozenset[int]]]:
-    """Addresses at which rows begin, and the lines of each."""
-    found: dict[int, set[int]] = {}
+    """Addresses at which rows begin, and the lines of each. Of debug information that cannot be read no line is known, so that
+    numbers which differ are a difference."""
     if len(file.data) > _SECTIONS_THAT_GROW:
         return [], []
+    try:
+        found = _rows(file)
+    except Exception:       # whatever pyelftools meets in a damaged file
+        return [], []
+    starts = sorted(found)
+    return starts, [frozenset(found[a]) for a in starts]
+
+
+def _rows(file: Linked) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
     elf: Any = ELFFile(io.BytesIO(file.data))
     if elf.has_dwarf_info():
         dwarf = elf.get_dwarf_info()
@@ -36,5 +46,4 @@ def _read(file: Linked) -> tuple[list[int], list[frozenset[int]]]:
             for entry in program.get_entries() if program is not None else ():
                 if entry.state is not None:
                     found.setdefault(entry.state.address, set()).add(entry.state.line)
-    starts = sorted(found)
-    return starts, [frozenset(found[a]) for a in starts]
+    return found
