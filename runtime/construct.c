@@ -159,8 +159,8 @@ bool hr_brings_objects(const struct hr_transaction *t) {
 bool hr_construct(struct hr_transaction *t, uint64_t deadline_ns) {
   unsigned i;
 
-  if (hr_brings_objects(t) && !hr_single_settle(deadline_ns))
-    return hr_refuse(t->error, HR_DEADLINE, "the program's thread got no time on a CPU");
+  if (hr_brings_objects(t) && !hr_single_settle(deadline_ns, t->error))
+    return false;
   for (i = 0; i < t->n_candidates; i++)
     if (wants_construction(&t->candidates[i]) && !construct(&t->candidates[i], deadline_ns, t->error))
       return false;

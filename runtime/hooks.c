@@ -62,8 +62,7 @@ static bool can_run(const struct hr_transaction *t) {
 
   for (i = 0; i < t->n_candidates; i++)
     any |= t->candidates[i].loaded.image->hooks < t->candidates[i].loaded.image->hooks_end;
-  return !any || hr_single_settle(hr_deadline_of(t)) ||
-         hr_refuse(t->error, HR_DEADLINE, "the program's thread got no time on a CPU");
+  return !any || hr_single_settle(hr_deadline_of(t), t->error);
 }
 
 bool hr_hooks_before(struct hr_transaction *t) {

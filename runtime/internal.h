@@ -608,7 +608,7 @@ void hr_single_keep(bool agent_can);
 void hr_single_forked(void);
 int hr_single_accept(int listener, bool own_table);
 bool hr_single_end(uint64_t deadline_ns);
-bool hr_single_settle(uint64_t deadline_ns);
+bool hr_single_settle(uint64_t deadline_ns, struct hr_error *error);
 void hr_single_leave(void);
 bool hr_single_is_fresh(void);
 struct hr_range hr_single_range(void);

@@ -205,15 +205,17 @@ static bool sleeps_at_harmless_place(void) {
   struct hr_error error;
   uint64_t before = hr_runs_of(getpid());
   char text[256];
+  bool harmless;
   long number;
 
-  if (!before || !hr_stacks_prepare(&error) ||
-      hr_read_task_file(getpid(), "syscall", text, sizeof text) <= 0 || text[0] == 'r')
+  if (!before || hr_read_task_file(getpid(), "syscall", text, sizeof text) <= 0 || text[0] == 'r' ||
+      !hr_stacks_prepare(&error))
     return false;
   number = strtol(text, NULL, 0);
-  if (number < 0 ? !is_harmless(hr_number_at(text, 2), (uintptr_t)-1) : is_call_of_malloc(number))
-    return false;
-  return !was_interrupted(hr_number_at(text, number < 0 ? 1 : 7)) && hr_runs_of(getpid()) == before;
+  harmless = number < 0 ? is_harmless(hr_number_at(text, 2), (uintptr_t)-1) : !is_call_of_malloc(number);
+  harmless = harmless && !was_interrupted(hr_number_at(text, number < 0 ? 1 : 7)) && hr_runs_of(getpid()) == before;
+  hr_stacks_finish();
+  return harmless;
 }
 
 struct look {
@@ -259,6 +261,7 @@ static bool stands_at_harmless_place(const struct hr_codes *codes, bool sets_fla
     }
     hr_threads_release();
   }
+  hr_stacks_finish();
   hr_threads_finish();
   hr_commit_unlock();
   return good;
@@ -324,12 +327,12 @@ bool hr_single_is_fresh(void) { return __atomic_load_n(&single.fresh, __ATOMIC_S
 
 /* Code of the program, too, looks at the flag and then does without atomic operations (libstdc++'s counts of
  * references), and may have been halted in between: it runs on before code of the program is run beside it. */
-bool hr_single_settle(uint64_t deadline_ns) {
+bool hr_single_settle(uint64_t deadline_ns, struct hr_error *error) {
   uint64_t pause_ns = SHORTEST_PAUSE_NS;
 
   while (single.ran_ns && cpu_ns() < single.ran_ns + SECTION_NS && !sleeps_at_harmless_place()) {
     if (hr_now_ns() > deadline_ns)
-      return false;
+      return hr_refuse(error, HR_DEADLINE, "the program's thread got no time on a CPU");
     pause_for(&pause_ns);
   }
   single.ran_ns = 0;
@@ -366,8 +369,7 @@ static void try_to_set_flag(void) {
   creation.at = single.creation;
   codes.highest = creation.at.end;
   hr_unwind_forget(); /* the loader's lock, which would keep the tables as they are, must not be held meanwhile */
-  if (stands_at_harmless_place(&codes, true))
-    hr_stacks_finish();
+  stands_at_harmless_place(&codes, true);
 }
 
 /* Also if the kernel does not say. */
@@ -396,7 +398,7 @@ int hr_single_accept(int listener, bool own_table) {
   return fd;
 }
 
-/* Before the agent's thread ends, or waits for something else. */
+/* Before the agent's thread ends. */
 void hr_single_leave(void) {
   clear_flag();
   while (!hr_single_end(hr_now_ns() + 1000 * MILLISECOND))
