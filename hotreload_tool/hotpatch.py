@@ -134,7 +134,8 @@ def _ask_all(agents: Sequence[process.AgentAddress]) -> Running:
         except Confined as e:
             running.confined.append(e)
         except HotreloadError as e:
-            running.silent += [_silent(agent.pid, e)] if process.exists(agent.pid) else []
+            if process.exists(agent.pid):
+                running.silent.append(_silent(agent.pid, e))
     return running
 
 

@@ -65,8 +65,12 @@ def _agree_in_order(mine: _Static, theirs: _Static, news: list[_Static], olds: l
     if mine.users != theirs.users or len(ours) != len(others) or theirs not in others:
         return True
     by_number = _paired(ours, others, lambda s: s.number)
-    by_use = [_paired(ours, others, lambda s, user=user: dict(s.uses)[user]) for user in mine.users]       # type: ignore[misc]
+    by_use = [_paired(ours, others, _use_in(user)) for user in mine.users]
     return any(pairs != by_number for pairs in by_use) or by_number[mine] == theirs
+
+
+def _use_in(user: str) -> Callable[[_Static], int]:
+    return lambda static: dict(static.uses)[user]
 
 
 def _paired(ours: list[_Static], others: list[_Static], key: Callable[[_Static], int]) -> dict[_Static, _Static]:

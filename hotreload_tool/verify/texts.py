@@ -8,10 +8,9 @@ import re
 
 from .instructions import Instruction, decode, references, target_of
 from .side import Side
-from .threadpointer import general
+from .threadpointer import KEPT, general
 
 _ARGUMENTS = ("di", "si", "d", "c", "8", "9")          # psABI §3.2.3
-_KEPT = frozenset({"b", "bp", "12", "13", "14", "15"})
 # Functions of C and C++ libraries -> the places of their arguments that are texts, by the standards.
 _TEXTS = {
     "puts": (0,), "fputs": (0,), "printf": (0,), "fprintf": (1,), "sprintf": (1,), "snprintf": (2,), "perror": (0,),
@@ -49,7 +48,7 @@ def _is_text(side: Side, listed: list[Instruction], number: int) -> bool:
     sizes: dict[str | None, int] = {}
     for i in listed[number + 1:]:
         if i.mnemonic == "call" or i.mnemonic == "jmp" and not _stays(i, listed):
-            return not (i.mnemonic == "call" and held & _KEPT) and _takes(side, i, held, text, sizes)
+            return not (i.mnemonic == "call" and held & KEPT) and _takes(side, i, held, text, sizes)
         first, _, second = i.operands.partition(", ")
         target = general(first)
         if i.mnemonic not in _PLAIN:

@@ -21,7 +21,8 @@ _MEMORY = re.compile(r"(?P<segment>fs:)?\[(?P<within>[^\]]*)\]")
 _ZERO = ("qword ptr fs:[0]", "qword ptr fs:[0x0]")         # psABI: the thread pointer lies at its own address
 _DISTANCE = re.compile(r"[+-] (?:0x[0-9a-f]+|\d+)$")
 _WORD = re.compile(r"\b(?:r\d+|r[a-z]{2})\b")
-_KEPT = frozenset({"b", "bp", "sp", "12", "13", "14", "15", _STACK})       # by a call
+KEPT = frozenset({"b", "bp", "12", "13", "14", "15"})                      # registers, by a call
+_KEPT = KEPT | {"sp", _STACK}
 _ENDS = frozenset({"jmp", "ret", "ud2", "hlt"})
 _REPLACES = frozenset({"mov", "lea", "movzx", "movsx", "movsxd", "xor", "and", "or", "imul", "shl", "shr", "sar", "neg", "not"})
 
